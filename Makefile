@@ -1,0 +1,43 @@
+# Every command of the project. `make repro` and `make test` need nothing but Python 3.11 or newer, and git.
+PYTHON ?= python3
+SHELL := /bin/bash
+# DVC runs the stages' `python`: it must be the environment's, whether or not that is activated.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help repro test lint accept clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+repro: .venv/stages ## Rebuild the model and its metrics: dvc repro
+	dvc repro
+
+test: .venv/tests ## Lint, check types, and run the tests
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest
+
+lint: .venv/tests ## Mend what a linter can, and check types
+	ruff check --fix .
+	ruff format .
+	mypy
+
+accept: .venv/tests ## Full-size checks: twin clones, kills at random moments, shuffled labels (about an hour)
+	pytest -m accept --timeout 7200
+
+clean: ## Remove the environment and tool caches; data, checkpoints and DVC's cache stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/stages: requirements.txt | .venv/bin/python
+	python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+.venv/tests: requirements.txt requirements-dev.txt | .venv/bin/python
+	python -m pip install --quiet --requirement requirements-dev.txt
+	touch $@
