@@ -1,0 +1,30 @@
+"""How a mistake of the user ends a script: one clear message, exit code 1, no traceback."""
+
+import errno
+import sys
+from collections.abc import Callable
+
+
+class InputError(Exception):
+    """A mistake that the user can mend; its message says what is wrong, where, and what to do."""
+
+
+def run_as_script(main: Callable[[], None]) -> None:
+    """Run `main`; print an `InputError` or a full disk as `error: …` and exit with 1."""
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted")
+    except FileNotFoundError as error:
+        sys.exit(f"error: there is no {error.filename}; `dvc repro` makes what a stage reads")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        sys.exit(f"error: {error.strerror}: {error.filename or 'an output file'}; make room or rights, and run again")
+
+
+def warn(message: str) -> None:
+    """Print a warning to the terminal's error stream."""
+    print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,223 @@
+"""The parameters: one typed, strict model of `params.yaml`, and the part of it that each stage is handed."""
+
+import math
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cxr.errors import InputError
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class Strict(BaseModel):
+    """No unknown key, no missing key, no silent conversion, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"each value once, but repeated: {', '.join(map(str, repeated))}")
+    return values
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+NetworkName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")]
+
+# What more than one stage reads is described once.
+RawDir = Annotated[Path, Field(strict=False, description="folder of the images and tables, in NIH's layout")]
+DataSeed = Annotated[Seed, Field(description="seed of sampling and of splitting")]
+Models = Annotated[
+    list[NetworkName],
+    Field(min_length=1, description="timm networks; the ensemble is models x seeds"),
+    AfterValidator(_distinct),
+]
+Seeds = Annotated[
+    list[Seed],
+    Field(min_length=1, description="seeds of training; one network for each model and seed"),
+    AfterValidator(_distinct),
+]
+BatchSize = Annotated[int, Field(ge=2, description="images in one step")]
+Threads = Annotated[int, Field(ge=1, description="threads of a CPU run; its bits depend on them")]
+Deterministic = Annotated[bool, Field(description="only operations that repeat bit for bit")]
+
+
+class Sample(Strict):
+    """Which images take part."""
+
+    size: int = Field(ge=1, description="distinct images to draw; all, where there are fewer")
+    exclude: list[str] = Field(description="names of images to leave out")
+
+
+class Split(Strict):
+    """How patients are dealt into train, val and test."""
+
+    method: Literal["patient", "official"] = Field(description="our own split by patient, or NIH's two lists")
+    train: Fraction = Field(description="share of the images; not used by the official split")
+    val: Fraction = Field(description="share of the images; with the official split, of its train_val list")
+    test: Fraction = Field(description="share of the images; not used by the official split")
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> Self:
+        total = self.train + self.val + self.test
+        if not math.isclose(total, 1, abs_tol=1e-6):
+            raise ValueError(f"train, val and test are shares of one whole, but add up to {total:g}")
+        return self
+
+
+class Augment(Strict):
+    """How each training image is varied; every number is drawn anew for each image and epoch."""
+
+    flip: Probability = Field(description="probability of a horizontal flip")
+    rotation: float = Field(ge=0, le=180, description="largest rotation either way, degrees")
+    translation: float = Field(ge=0, lt=1, description="largest shift either way, share of the side")
+    scale: float = Field(ge=0, lt=1, description="largest change of size either way, share")
+    shear: float = Field(ge=0, lt=90, description="largest shear either way, degrees")
+    brightness: float = Field(ge=0, lt=1, description="largest change of brightness either way, share")
+    contrast: float = Field(ge=0, lt=1, description="largest change of contrast either way, share")
+    erasing: Probability = Field(description="probability that a rectangle is erased")
+
+
+class SampleParams(Strict):
+    """What the stage sample reads."""
+
+    raw_dir: RawDir
+    data_seed: DataSeed
+    sample: Sample
+
+
+class SplitParams(Strict):
+    """What the stage split reads."""
+
+    data_seed: DataSeed
+    split: Split
+
+
+class ResizeParams(Strict):
+    """What the stage resize reads."""
+
+    raw_dir: RawDir
+    image_size: int = Field(ge=32, le=1024, description="side of the square images that the networks see, pixels")
+
+
+class TrainParams(Strict):
+    """What the stage train reads."""
+
+    models: Models
+    seeds: Seeds
+    weights: Literal["imagenet", "none"] = Field(description="what the networks start from")
+    weights_dir: Path = Field(strict=False, description="folder of pretrained weights, MODEL.safetensors")
+    channels: Literal[1, 3] = Field(description="input channels: the gray image alone, or three times")
+    epochs: int = Field(ge=1, description="passes over the training images")
+    batch_size: BatchSize
+    lr: float = Field(gt=0, description="learning rate at the start of each cosine cycle")
+    weight_decay: float = Field(ge=0, description="AdamW's weight decay")
+    restart_epochs: int = Field(ge=1, description="length of the first cosine cycle, epochs (T_0)")
+    restart_factor: int = Field(ge=1, description="how much longer each cycle is than the last (T_mult)")
+    mixed_precision: Literal["auto", "float16", "bfloat16", "float32"] = Field(
+        description="arithmetic of the network; auto is float16 on a GPU, float32 on a CPU"
+    )
+    mixup: float = Field(ge=0, description="alpha of mixup's Beta distribution; 0 is none")
+    augment: Augment
+    threads: Threads
+    deterministic: Deterministic
+
+
+class EvaluateParams(Strict):
+    """What the stage evaluate reads."""
+
+    raw_dir: RawDir
+    models: Models
+    seeds: Seeds
+    batch_size: BatchSize
+    threads: Threads
+    deterministic: Deterministic
+
+
+class Params(SampleParams, SplitParams, ResizeParams, TrainParams, EvaluateParams):
+    """The whole of `params.yaml`."""
+
+
+Section = TypeVar("Section", bound=Strict)
+
+
+def read_params(section: type[Section], path: Path = PARAMS_FILE) -> Section:
+    """Read all of `path`, check all of it, and return the part that `section` names.
+
+    Raises:
+        InputError: naming every problem of the file at once.
+    """
+    try:
+        whole = Params.model_validate(_load_yaml(path))
+    except ValidationError as error:
+        problems = "\n".join(f"  {_explain(problem)}" for problem in error.errors())
+        raise InputError(f"{path} cannot be used:\n{problems}") from None
+    return section.model_validate({name: getattr(whole, name) for name in section.model_fields})
+
+
+class _Yaml12Loader(yaml.SafeLoader):
+    """YAML 1.2's scalars, as DVC writes them: `1e-05` is a number and `off` is a word; a key is there once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Yaml12Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":int"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+):
+    _Yaml12Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def _load_yaml(path: Path) -> Any:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return yaml.load(file, _Yaml12Loader)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError:
+        raise InputError(f"there is no {path} here; run from the top folder of the repository") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {error}") from None
+
+
+def _explain(problem: Any) -> str:
+    name = ".".join(map(str, problem["loc"])) or "the file"
+    if problem["type"] == "extra_forbidden":
+        return f"{name}: no such parameter{_suggestion(name)}"
+    if problem["type"] == "missing":
+        return f"{name}: missing"
+    return f"{name}: {problem['msg'].removeprefix('Value error, ')} (it is {problem['input']!r})"
+
+
+def _suggestion(name: str) -> str:
+    close = get_close_matches(name, _parameter_names(Params), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _parameter_names(model: type[BaseModel], prefix: str = "") -> list[str]:
+    names = []
+    for name, field in model.model_fields.items():
+        names.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += _parameter_names(field.annotation, f"{prefix}{name}.")
+    return names
