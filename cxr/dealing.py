@@ -1,0 +1,80 @@
+"""Dealing groups of images into bins of given sizes, so that every class keeps its share in each."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A class may be off by this share of its target in a bin, or by one image: the unit that deviations are weighed in.
+TOLERANCE = 0.01
+
+
+def deal(groups: NDArray[np.int64], labels: NDArray[np.uint8], sizes: list[int], seed: int) -> NDArray[np.int64]:
+    """Deal whole groups into `len(sizes)` bins of `sizes` images.
+
+    Greedy: the groups that are hardest to place (many images, rare labels) come first, each goes to the bin that it
+    brings nearest to its targets, and the many single images without a rare label come last and even out what is left.
+    Equal groups are dealt in random order.
+
+    Args:
+        groups: int [n], the group (patient) of each image.
+        labels: uint8 [n, classes], 0 or 1.
+        sizes: images in each bin; they add up to n.
+        seed: of the order of equal groups.
+
+    Returns:
+        int [n], the bin of each image. Where the groups allow no exact sizes, bins have the nearest found.
+    """
+    if sum(sizes) != len(groups):
+        raise ValueError(f"sizes add up to {sum(sizes)}, not to {len(groups)} images")
+    _, group_of_image = np.unique(groups, return_inverse=True)
+    counts = _counts(group_of_image, labels)
+    total = counts.sum(axis=0)
+    targets = total * (np.array(sizes)[:, None] / len(groups))
+    targets[:, -1] = sizes
+    bins = _deal_greedily(counts, targets, _hardest_first(counts, total, seed))
+    return bins[group_of_image]
+
+
+def whole_sizes(shares: list[float], count: int) -> list[int]:
+    """Split `count` into whole numbers nearest to `shares`, which add up to 1 (largest remainders)."""
+    exact = np.array(shares) * count
+    sizes = np.floor(exact + 1e-6).astype(int)
+    largest = np.argsort(sizes - exact, kind="stable")[: count - sizes.sum()]
+    sizes[largest] += 1
+    return [int(size) for size in sizes]
+
+
+def _counts(group_of_image: NDArray[np.int64], labels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Images of each class in each group, and in the last column all of its images: [groups, classes + 1]."""
+    columns = [np.bincount(group_of_image, column) for column in labels.T]
+    return np.stack([*columns, np.bincount(group_of_image)], axis=1).astype(float)
+
+
+def _hardest_first(counts: NDArray[np.float64], total: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
+    difficulty = (counts / np.maximum(total, 1)).max(axis=1)
+    shuffled = np.random.default_rng(seed).permutation(len(counts))
+    single = counts[shuffled, -1] == 1
+    return shuffled[np.lexsort((-difficulty[shuffled], single))]
+
+
+def _deal_greedily(
+    counts: NDArray[np.float64], targets: NDArray[np.float64], order: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Give each group to the bin where the squared deviations, in units of the tolerance, grow least.
+
+    A deviation is from the bin's share of what has been dealt so far, so that every bin fills evenly.
+    """
+    shares = targets / np.maximum(targets.sum(axis=0), 1)
+    weights = np.maximum(TOLERANCE * targets, 1) ** -2
+    deviation = np.zeros_like(targets)
+    room = targets[:, -1].copy()
+    bins = np.empty(len(counts), np.int64)
+    for group in order:
+        count = counts[group]
+        deviation -= shares * count
+        cost = (weights * count * (2 * deviation + count)).sum(axis=1)
+        fits = room >= count[-1]
+        chosen = int(np.argmin(np.where(fits, cost, np.inf) if fits.any() else -room))
+        deviation[chosen] += count
+        room[chosen] -= count[-1]
+        bins[group] = chosen
+    return bins

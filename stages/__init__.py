@@ -1,0 +1,1 @@
+"""What DVC runs: one plain script a stage, `python -m stages.NAME`."""

@@ -1,0 +1,98 @@
+"""Decode the images, resize them, and pack them into one array.
+
+Reads: `data/sample.csv`, the images in `raw_dir`.
+Writes: `data/images.npy` (uint8 [images, image_size, image_size], rows in the order of `data/sample.csv`).
+Alone: `python -m stages.resize`
+"""
+
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cxr.errors import InputError, run_as_script
+from cxr.files import replacing
+from cxr.images import RawImages, gray_square
+from cxr.params import ResizeParams, read_params
+from cxr.paths import IMAGES, SAMPLE
+from cxr.tables import name_some, read_sample
+
+Decoded = NDArray[np.uint8] | ValueError
+
+
+def main() -> None:
+    """Find the images of the sample and pack them."""
+    params = read_params(ResizeParams)
+    names = list(read_sample(SAMPLE)["image"])
+    with RawImages(params.raw_dir) as images:
+        missing = [name for name in names if name not in images]
+        if missing:
+            raise InputError(f"{params.raw_dir} lacks {len(missing):,} images: {name_some(missing)}; run sample again")
+        pack(names, partial(_decode, images, params.image_size), params.image_size, IMAGES)
+    print(f"{IMAGES}: {len(names):,} images of {params.image_size} x {params.image_size} pixels")
+
+
+def pack(names: list[str], decode: Callable[[str], Decoded], size: int, path: Path) -> None:
+    """Write the decoded images as rows of one .npy array, uint8 [len(names), size, size], on all cores.
+
+    Memory holds a few images at a time, however many there are.
+
+    Raises:
+        InputError: naming every image that cannot be decoded, or the room that the disk lacks; nothing is written then.
+    """
+    _check_room(len(names) * size * size, path)
+    failures = []
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), size, size)}
+        np.lib.format.write_array_header_1_0(file, header)
+        rows = _map_in_order(decode, names)
+        # disable=None: a bar where a terminal watches, nothing where none does.
+        for name, row in zip(names, tqdm(rows, "resize", len(names), disable=None, unit=" images"), strict=True):
+            if isinstance(row, ValueError):
+                failures.append(f"  {name}: {row}")
+            elif not failures:
+                file.write(row.tobytes())
+        if failures:
+            raise InputError(
+                f"{len(failures):,} of {len(names):,} images cannot be read:\n" + "\n".join(failures) + "\n"
+                "Fetch them again, or leave them out with sample.exclude"
+            )
+
+
+def _decode(images: RawImages, size: int, name: str) -> Decoded:
+    try:
+        return gray_square(images.read(name), size)
+    except (ValueError, OSError, BadZipFile) as error:
+        return ValueError(str(error))
+
+
+def _map_in_order(function: Callable[[str], Decoded], items: list[str]) -> Iterator[Decoded]:
+    """Map over threads (decoding and resizing release Python's lock), never far ahead of the consumer."""
+    workers = os.cpu_count() or 1
+    ahead: deque[Future[Decoded]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for item in items:
+            ahead.append(pool.submit(function, item))
+            if len(ahead) >= 16 * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _check_room(needed: int, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise InputError(f"{path} needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free: make room")
+
+
+if __name__ == "__main__":
+    run_as_script(main)
