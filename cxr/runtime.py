@@ -1,0 +1,27 @@
+"""Where PyTorch computes, and whether it does so repeatably."""
+
+import os
+
+import torch
+
+
+def prepare(threads: int, deterministic: bool) -> torch.device:
+    """Set PyTorch up for this process and return the device: the GPU if there is one, else the CPU.
+
+    With `deterministic`, only operations that give the same bits in every run on the same hardware and software are
+    used, and PyTorch raises a RuntimeError at one that has no such form. On a CPU the bits also depend on `threads`.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    # Every tensor is written before it is read here; filling fresh memory as well would only cost time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def describe(device: torch.device) -> str:
+    """What the bits of a training depend on beside data, parameters and code: the processor and PyTorch."""
+    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return f"{device.type} {processor}, torch {torch.__version__}"

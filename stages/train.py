@@ -1,0 +1,166 @@
+"""Train the networks: one member of the ensemble for each of `models` x `seeds`.
+
+Reads: `data/sample.csv`, `data/split.csv`, `data/images.npy`, and `weights_dir` where training starts from weights.
+Writes: `data/models/MODEL-SEED.safetensors` (the weights of the epoch with the best mean AUROC on validation) and
+    `data/curves.csv` (an epoch a row). Keeps `checkpoints/`, from which a stopped training goes on.
+Alone: `python -m stages.train`
+"""
+
+import os
+
+# Before PyTorch loads: threads that wait must sleep. On a busy CPU, spinning makes a step up to 75 times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cxr import checkpoints, networks
+from cxr.batches import Pixels, open_images
+from cxr.checkpoints import CURVE, LAST, MODEL
+from cxr.errors import InputError, run_as_script
+from cxr.files import replacing, sha256, write_csv
+from cxr.measures import both_values
+from cxr.networks import Architecture
+from cxr.params import TrainParams, read_params
+from cxr.paths import CHECKPOINTS, CURVES, IMAGES, MODELS, SAMPLE, SPLIT, model_file
+from cxr.runtime import describe, prepare
+from cxr.tables import label_matrix, read_sample, read_split
+from cxr.training import LabelledImages, Training
+
+
+class Member(NamedTuple):
+    """One network of the ensemble."""
+
+    model: str
+    seed: int
+    weights: Path | None  # the file that it starts from, if it starts from one
+
+
+def main() -> None:
+    """Train what is not trained yet, then hand all members over."""
+    params = read_params(TrainParams)
+    members = list_members(params)
+    device = prepare(params.threads, params.deterministic)
+    with checkpoints.only_training(CHECKPOINTS):
+        folders = {member: member_folder(member, params, device) for member in members}
+        for member, folder in folders.items():
+            if not checkpoints.is_finished(folder):
+                train_member(member, params, device, folder)
+        publish(folders)
+        checkpoints.keep_only(list(folders.values()), CHECKPOINTS)
+
+
+def list_members(params: TrainParams) -> list[Member]:
+    """Every member, its network's name and its weights' file checked before any work."""
+    members = []
+    for model in params.models:
+        networks.check_name(model)
+        weights = networks.weights_file(model, params.weights_dir) if params.weights == "imagenet" else None
+        members += [Member(model, seed, weights) for seed in params.seeds]
+    return members
+
+
+def member_folder(member: Member, params: TrainParams, device: torch.device) -> Path:
+    """The checkpoints of a member; another folder as soon as anything changes that its bits depend on."""
+    depends_on = {
+        "model": member.model,
+        "seed": member.seed,
+        "params": member_params(params),
+        "weights": sha256(member.weights) if member.weights else None,
+        "data": data_hashes(),
+        "code": checkpoints.loaded_code(),
+        "runtime": describe(device),
+    }
+    return checkpoints.member_folder(CHECKPOINTS, member.model, member.seed, depends_on)
+
+
+def member_params(params: TrainParams) -> dict[str, Any]:
+    """The parameters of one member: not which others there are, nor where weights lie."""
+    return params.model_dump(mode="json", exclude={"models", "seeds", "weights_dir"})
+
+
+@cache
+def data_hashes() -> dict[str, str]:
+    """SHA-256 of each file of data that is trained on."""
+    return {str(path): sha256(path) for path in (SAMPLE, SPLIT, IMAGES)}
+
+
+def train_member(member: Member, params: TrainParams, device: torch.device, folder: Path) -> None:
+    """Train one network to its end, from its last finished epoch where there is one, and leave it in `folder`."""
+    train, val, image_size = load_data(device)
+    architecture = Architecture(member.model, params.channels, image_size)
+    torch.manual_seed(member.seed)
+    training = Training(networks.build(architecture, member.weights), params, device)
+    if state := checkpoints.load_last(folder, device):
+        training.restore(state)
+    start = len(training.curve) + 1
+    print(f"{member.model}, seed {member.seed}: {len(train.labels):,} images on {describe(device)}, from epoch {start}")
+    for _ in range(start, params.epochs + 1):
+        row = training.run_epoch(member.seed, train, val)
+        print(
+            f"epoch {row['epoch']:>3} of {params.epochs}  train loss {row['train_loss']:.4f}  "
+            f"val loss {row['val_loss']:.4f}  val AUROC {row['val_auroc']:.4f}  lr {row['lr']:.2e}",
+            flush=True,
+        )
+        checkpoints.save_last(training.state(), folder)
+    finish(training, architecture, member.seed, folder)
+
+
+def load_data(device: torch.device) -> tuple[LabelledImages, LabelledImages, int]:
+    """The training and the validation images, and the side of an image in pixels.
+
+    Raises:
+        InputError: where a file is missing or they do not fit together, or validation cannot choose an epoch.
+    """
+    sample, split = read_sample(SAMPLE), read_split(SPLIT)
+    if list(sample["image"]) != list(split["image"]):
+        raise InputError(f"{SPLIT} is not the split of {SAMPLE}; run `python -m stages.split`, or `dvc repro`")
+    images, labels = open_images(IMAGES, len(sample)), label_matrix(sample)
+    rows = {name: np.flatnonzero(split["split"] == name) for name in ("train", "val")}
+    if not both_values(labels[rows["val"]]).any():
+        raise InputError("no class has both positives and negatives in val, so no epoch can be chosen there")
+    train, val = (
+        LabelledImages(Pixels(images, row, device), torch.from_numpy(labels[row]).float().to(device))
+        for row in rows.values()
+    )
+    return train, val, images.shape[1]
+
+
+def finish(training: Training, architecture: Architecture, seed: int, folder: Path) -> None:
+    """Write the curve and the best epoch's network; the network last, since it says that all is done."""
+    write_csv(pd.DataFrame(training.curve), folder / CURVE)
+    training.classifier.load_state_dict(training.best_weights)
+    description = {
+        "seed": seed,
+        "params": member_params(training.params),
+        "best_epoch": training.best_epoch,
+        "val_auroc": training.best_auroc,
+    }
+    with replacing(folder / MODEL) as temporary:
+        networks.save(training.classifier, architecture, description, temporary)
+    (folder / LAST).unlink(missing_ok=True)
+
+
+def publish(folders: dict[Member, Path]) -> None:
+    """Copy the finished members to where DVC and evaluate expect them."""
+    with replacing(MODELS) as models:
+        models.mkdir()
+        for member, folder in folders.items():
+            shutil.copyfile(folder / MODEL, models / model_file(member.model, member.seed).name)
+    curves = []
+    for member, folder in folders.items():
+        # As text: numbers keep the digits that they were written with.
+        curve = pd.read_csv(folder / CURVE, dtype=str)
+        curve.insert(0, "member", f"{member.model}-{member.seed}")
+        curves.append(curve)
+    write_csv(pd.concat(curves), CURVES)
+
+
+if __name__ == "__main__":
+    run_as_script(main)
