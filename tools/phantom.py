@@ -1,0 +1,206 @@
+"""Draw a phantom data set: synthetic chest radiographs, with tables, boxes and lists in the layout of NIH ChestX-ray14.
+
+    python -m tools.phantom data/demo
+
+Every image is a function of the seed, its patient and its number, so the same arguments give the same files. As with
+NIH's labels, which were mined from reports, some labels cannot be seen: `FAINT` of the signs are drawn too weakly. No
+label is swapped at random.
+"""
+
+import argparse
+import os
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.random import Generator
+from PIL import Image
+
+from cxr.errors import InputError, run_as_script
+from cxr.files import replacing, write_csv
+from cxr.findings import FINDINGS, NO_FINDING
+from tools.radiograph import EXPOSURE, HISTORY, Box, Exam, draw, stream_of
+
+TEST_SHARE = 0.23  # of the images
+RGBA_SHARE = 0.01  # NIH stores a few of its images with four channels
+ILL_SHARE = 0.6  # of the patients
+PERSISTENCE = 0.85  # of a patient's findings, from image to image
+INCIDENTAL = 0.16  # of the images have a finding that the patient's illness does not explain
+FAINT = 0.1  # of the signs
+MOST_IMAGES = 12  # of one patient
+SCANNERS = ((2500, 2048, 0.168), (2992, 2991, 0.143), (2048, 2500, 0.168))  # width, height, pixel spacing in mm
+
+TABLE_HEADER = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
+    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
+)
+BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
+BOXED = {  # NIH's word for each finding that it boxed
+    "Atelectasis": "Atelectasis",
+    "Cardiomegaly": "Cardiomegaly",
+    "Effusion": "Effusion",
+    "Infiltration": "Infiltrate",
+    "Mass": "Mass",
+    "Nodule": "Nodule",
+    "Pneumonia": "Pneumonia",
+    "Pneumothorax": "Pneumothorax",
+}
+
+# Findings that one illness brings along, and how likely each is; an illness is drawn with its weight.
+ILLNESSES: tuple[tuple[float, dict[str, float]], ...] = (
+    (2.8, {"Cardiomegaly": 0.8, "Edema": 0.75, "Effusion": 0.5}),
+    (3.0, {"Infiltration": 0.7, "Pneumonia": 0.6, "Consolidation": 0.6, "Effusion": 0.2}),
+    (2.6, {"Emphysema": 0.8, "Pneumothorax": 0.8, "Infiltration": 0.3}),
+    (2.4, {"Mass": 0.75, "Nodule": 0.75, "Atelectasis": 0.3, "Effusion": 0.2}),
+    (2.4, {"Fibrosis": 0.8, "Pleural_Thickening": 0.8, "Infiltration": 0.3}),
+    (1.75, {"Hernia": 0.9, "Atelectasis": 0.45}),
+    (1.5, {"Atelectasis": 0.7, "Effusion": 0.6, "Infiltration": 0.4}),
+)
+
+NOTICE = """\
+Synthetic images: drawn by a program in the layout of NIH ChestX-ray14. No patient exists.
+
+    python -m tools.phantom OUT --seed {seed} --images {images} --size {size}
+"""
+
+
+def main() -> None:
+    """Write the phantom data set that the command line asks for."""
+    arguments = command_line().parse_args()
+    write_phantom(arguments.out, arguments.seed, arguments.images, arguments.size)
+    print(f"{arguments.out}: {arguments.images} synthetic images")
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The command's arguments; their defaults are those of data/demo."""
+    parser = argparse.ArgumentParser(description="Draw a phantom data set in the layout of NIH ChestX-ray14.")
+    parser.add_argument("out", type=Path, help="folder to write; must be new or empty")
+    parser.add_argument("--seed", type=int, default=362)
+    parser.add_argument("--images", type=int, default=1200)
+    parser.add_argument("--size", type=int, default=128, help="side of the square images, in pixels")
+    return parser
+
+
+def write_phantom(out: Path, seed: int, images: int, size: int) -> None:
+    """Write the whole data set at `out`, or nothing; InputError where `out` is taken or a number makes no sense."""
+    check(out, seed, images, size)
+    exams = phantom_exams(seed, images)
+    with replacing(out) as folder:
+        (folder / "images").mkdir(parents=True)
+        with ProcessPoolExecutor(os.cpu_count()) as pool:
+            boxes = list(pool.map(partial(write_image, folder=folder / "images", size=size), exams, chunksize=16))
+        write_csv(table(exams), folder / "Data_Entry_2017_v2020.csv")
+        write_lines([BOX_HEADER, *box_rows(exams, boxes)], folder / "BBox_List_2017.csv")
+        test = test_patients(exams, seed)
+        write_lines([name(exam) for exam in exams if exam.patient not in test], folder / "train_val_list.txt")
+        write_lines([name(exam) for exam in exams if exam.patient in test], folder / "test_list.txt")
+        notice = NOTICE.format(seed=seed, images=images, size=size)
+        (folder / "SYNTHETIC.txt").write_text(notice, encoding="utf-8")
+
+
+def check(out: Path, seed: int, images: int, size: int) -> None:
+    """Raise InputError for arguments that cannot give a data set."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is not an empty folder; name a new one, or remove it first")
+    if seed < 0:
+        raise InputError(f"--seed {seed}: must be 0 or more")
+    if images < 1:
+        raise InputError(f"--images {images}: must be 1 or more")
+    if not 32 <= size <= 1024:
+        raise InputError(f"--size {size}: must be from 32 to 1024 pixels")
+
+
+def phantom_exams(seed: int, images: int) -> list[Exam]:
+    """The first `images` exams of patients 1, 2, 3, ..."""
+    exams: list[Exam] = []
+    while len(exams) < images:
+        patient = exams[-1].patient + 1 if exams else 1
+        exams += patient_exams(seed, patient)
+    return exams[:images]
+
+
+def patient_exams(seed: int, patient: int) -> list[Exam]:
+    """The exams of one patient; the ill come a little more often, and a little more often get an AP view."""
+    random = stream_of(HISTORY, seed, patient)
+    sex, age = str(random.choice(["M", "F"])), random.uniform(16, 82)
+    usual = illness(random) if random.random() < ILL_SHARE else {}
+    exams = []
+    for number in range(min(MOST_IMAGES, 1 + int((0.65 if usual else 0.55) * random.exponential() ** 2))):
+        strengths = findings(usual, random)
+        view = "AP" if random.random() < (0.45 if strengths else 0.35) else "PA"
+        exams.append(Exam(seed, patient, number, int(age + 0.3 * number), sex, view, strengths))
+    return exams
+
+
+def illness(random: Generator) -> dict[str, float]:
+    """Findings of an ill patient with their usual severity, in 0..1."""
+    weights = np.array([weight for weight, _ in ILLNESSES])
+    count = random.choice([1, 2], p=[0.5, 0.5])
+    chosen = random.choice(len(ILLNESSES), count, replace=False, p=weights / weights.sum())
+    likely = [pair for index in chosen for pair in ILLNESSES[index][1].items()]
+    return {finding: random.uniform(0.35, 1) for finding, chance in likely if random.random() < chance}
+
+
+def findings(usual: dict[str, float], random: Generator) -> dict[str, float]:
+    """Strengths of one image, in the order of FINDINGS: most of what the patient usually has, and new things."""
+    present = {finding: severity for finding, severity in usual.items() if random.random() < PERSISTENCE}
+    if random.random() < INCIDENTAL:
+        present.setdefault(str(random.choice(FINDINGS)), random.uniform(0.35, 1))
+    return {finding: strength(present[finding], random) for finding in FINDINGS if finding in present}
+
+
+def strength(severity: float, random: Generator) -> float:
+    """How strongly one image shows a finding of this severity, in (0, 1]; a few of them too faintly to be seen."""
+    return 0.04 if random.random() < FAINT else float(np.clip(random.normal(severity, 0.12), 0.25, 1))
+
+
+def test_patients(exams: list[Exam], seed: int) -> set[int]:
+    """Patients drawn until they have `TEST_SHARE` of the images, or just more."""
+    counts = pd.Series([exam.patient for exam in exams]).value_counts(sort=False)
+    shuffled = counts.sample(frac=1, random_state=stream_of(HISTORY, seed))
+    return set(shuffled.index[shuffled.cumsum() - shuffled < TEST_SHARE * len(exams)])
+
+
+def name(exam: Exam) -> str:
+    """File name of an image, as NIH's: patient and number of the image."""
+    return f"{exam.patient:08}_{exam.number:03}.png"
+
+
+def write_image(exam: Exam, folder: Path, size: int) -> dict[str, Box]:
+    """Draw one image into `folder`; the box of each of its findings."""
+    pixels, boxes = draw(exam, size)
+    image = Image.fromarray(pixels)
+    if exam.random(EXPOSURE, exam.number, 1).random() < RGBA_SHARE:
+        image = image.convert("RGBA")
+    image.save(folder / name(exam), optimize=True)
+    return boxes
+
+
+def table(exams: list[Exam]) -> pd.DataFrame:
+    """NIH's table of images, one row an exam."""
+    rows = []
+    for exam in exams:
+        labels = "|".join(exam.strengths) or NO_FINDING
+        width, height, spacing = SCANNERS[exam.patient % len(SCANNERS)]
+        person = (exam.number, exam.patient, exam.age, exam.sex, exam.view)
+        rows.append((name(exam), labels, *person, width, height, spacing, spacing))
+    return pd.DataFrame(rows, columns=TABLE_HEADER.split(","))
+
+
+def box_rows(exams: list[Exam], boxes: list[dict[str, Box]]) -> Iterable[str]:
+    """A line of NIH's list of boxes for each positive of the findings that NIH boxed."""
+    for exam, found in zip(exams, boxes, strict=True):
+        for finding in (finding for finding in found if finding in BOXED):
+            yield ",".join((name(exam), BOXED[finding], *(f"{number:g}" for number in found[finding])))
+
+
+def write_lines(lines: Iterable[str], path: Path) -> None:
+    """Write `lines`, each with a line feed."""
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_as_script(main)
