@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import json
 import os
-import pickle
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,7 +90,7 @@ def load_last(folder: Path, device: torch.device) -> dict[str, Any] | None:
         return state
     except FileNotFoundError:
         return None
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # noqa: BLE001 (torch.load raises whatever broken bytes lead it to)
         warn(f"{folder / LAST} cannot be read, so training starts afresh: {error}")
         return None
 

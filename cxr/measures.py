@@ -1,13 +1,14 @@
 """Measures of multi-label predictions, class by class. A class with one value only has no AUROC: nan, never 0."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 Labels = NDArray[np.uint8]
-Scores = NDArray[np.float32]
+Scores = NDArray[np.floating[Any]]
 PerClass = NDArray[np.float64]
 
 

@@ -59,8 +59,8 @@ def weights_file(model: str, weights_dir: Path) -> Path:
     path = weights_dir / f"{model}.safetensors"
     if not path.is_file():
         raise InputError(
-            f"weights: there is no {path}; `python -m tools.weights {model}` fetches it, "
-            "weights_dir names another folder, and `weights: none` starts from random weights"
+            f"weights: there is no {path}; put timm's weights of {model} there (README.md, Pretrained weights), "
+            "name another folder in weights_dir, or set weights to none to start from random ones"
         )
     return path
 
@@ -79,6 +79,8 @@ def build(architecture: Architecture, pretrained: Path | None = None) -> Classif
     if pretrained:
         options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(pretrained), "hf_hub_id": None}}
     try:
+        if pretrained:
+            _check_weights(model, pretrained)
         backbone = timm.create_model(model, num_classes=len(CLASSES), in_chans=channels, **options)
     except (RuntimeError, KeyError, SafetensorError, AssertionError, NotImplementedError) as error:
         what = f"the weights {pretrained} do not fit" if pretrained else "timm cannot build"
@@ -125,6 +127,18 @@ def load(path: Path) -> tuple[Classifier, dict[str, Any]]:
     classifier = build(architecture)
     classifier.backbone.load_state_dict(load_file(path))
     return classifier.eval(), about
+
+
+def _check_weights(model: str, path: Path) -> None:
+    """Raise KeyError where the file lacks a tensor of `model` or has another: timm itself loads what happens to fit."""
+    with torch.device("meta"):
+        expected = timm.create_model(model).state_dict()
+    with safe_open(path, "pt") as file:
+        there = set(file.keys())
+    # Counters of batches are in no file that was written for inference alone.
+    wrong = {name for name in there ^ set(expected) if not name.endswith("num_batches_tracked")}
+    if wrong:
+        raise KeyError(f"{len(wrong)} tensors are missing or unknown, such as {min(wrong)}")
 
 
 def _short(error: Exception) -> str:

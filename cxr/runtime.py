@@ -1,8 +1,12 @@
 """Where PyTorch computes, and whether it does so repeatably."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+
+from cxr.errors import InputError
 
 
 def prepare(threads: int, deterministic: bool) -> torch.device:
@@ -19,6 +23,23 @@ def prepare(threads: int, deterministic: bool) -> torch.device:
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def explaining_limits() -> Iterator[None]:
+    """Turn what PyTorch says of too little memory, or of an operation that cannot repeat, into an InputError."""
+    try:
+        yield
+    except RuntimeError as error:
+        message = str(error)
+        if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in message:
+            raise InputError(f"memory is short: lower batch_size or image_size ({message.splitlines()[0]})") from None
+        if "deterministic" in message:
+            hint = "set deterministic to false, or take another network"
+            raise InputError(
+                f"this network cannot be repeated bit for bit: {hint} ({message.splitlines()[0]})"
+            ) from None
+        raise
 
 
 def describe(device: torch.device) -> str:

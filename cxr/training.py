@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 from tqdm import tqdm
@@ -19,6 +19,7 @@ from cxr.findings import CLASSES
 from cxr.measures import accuracy, auroc, defined_mean
 from cxr.networks import Classifier
 from cxr.params import TrainParams
+from cxr.prediction import predict_logits
 
 
 @dataclass(frozen=True)
@@ -131,13 +132,6 @@ class Training:
     def _autocast(self) -> Iterator[None]:
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             yield
-
-
-def predict_logits(classifier: nn.Module, pixels: Pixels, batch_size: int) -> Tensor:
-    """Logits of all of `pixels` in their order, float32 [images, 15], on their device."""
-    classifier.eval()
-    with torch.inference_mode():
-        return torch.cat([classifier(batch).float() for batch in pixels.in_order(batch_size)])
 
 
 def _precision(asked: str, device: torch.device) -> torch.dtype:

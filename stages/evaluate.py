@@ -35,9 +35,9 @@ from cxr.measures import (
 )
 from cxr.params import EvaluateParams, read_params
 from cxr.paths import CURVES, IMAGES, METRICS, PLOTS, PREDICTIONS, SAMPLE, SPLIT, model_file
-from cxr.runtime import prepare
+from cxr.prediction import predict_logits
+from cxr.runtime import explaining_limits, prepare
 from cxr.tables import is_synthetic, label_matrix, read_sample, read_split
-from cxr.training import predict_logits
 
 FINDING_COLUMNS = [column for column, name in enumerate(CLASSES) if name != NO_FINDING]
 
@@ -63,8 +63,8 @@ def main() -> None:
     report(test, int(in_test.sum()), synthetic)
 
 
-def ensemble(params: EvaluateParams, pixels: Pixels, image_size: int, device: torch.device) -> NDArray[np.float32]:
-    """The mean probability of `models` x `seeds`, float32 [images, 15].
+def ensemble(params: EvaluateParams, pixels: Pixels, image_size: int, device: torch.device) -> NDArray[np.float64]:
+    """The mean probability of `models` x `seeds`, float64 [images, 15].
 
     Raises:
         InputError: where a member is missing, broken, or was trained on images of another size.
@@ -75,13 +75,14 @@ def ensemble(params: EvaluateParams, pixels: Pixels, image_size: int, device: to
         classifier, about = networks.load(path)
         if about["image_size"] != image_size:
             raise InputError(f"{path} was trained at {about['image_size']} px, {IMAGES} has {image_size}; train again")
-        logits = predict_logits(classifier.to(device), pixels, params.batch_size)
+        with explaining_limits():
+            logits = predict_logits(classifier.to(device), pixels, params.batch_size)
         total += torch.sigmoid(logits.double()).cpu().numpy()
-    return (total / len(members)).astype(np.float32)
+    return total / len(members)
 
 
 def measure(
-    labels: NDArray[np.uint8], probabilities: NDArray[np.float32], thresholds: NDArray[np.float64]
+    labels: NDArray[np.uint8], probabilities: NDArray[np.float64], thresholds: NDArray[np.float64]
 ) -> pd.DataFrame:
     """All measures, a row a class; nan where a class has one value only, or a ratio is 0 / 0."""
     decisions = probabilities >= thresholds
@@ -130,15 +131,15 @@ def by_class(test: pd.DataFrame) -> dict[str, dict[str, float | None]]:
     return {str(name): {str(key): _number(value) for key, value in row.items()} for name, row in test.iterrows()}
 
 
-def write_predictions(table: pd.DataFrame, probabilities: NDArray[np.float32]) -> None:
-    """Write the probabilities of val and test images, to the digits of a float32."""
+def write_predictions(table: pd.DataFrame, probabilities: NDArray[np.float64]) -> None:
+    """Write the probabilities of val and test images, to the last digit: the metrics follow from them."""
     columns = pd.DataFrame(probabilities, columns=list(CLASSES), index=table.index)
     write_csv(pd.concat([table[["image", "patient", "split"]], columns], axis=1), PREDICTIONS)
 
 
 def draw_plots(
     table: pd.DataFrame,
-    probabilities: NDArray[np.float32],
+    probabilities: NDArray[np.float64],
     test: pd.DataFrame,
     images: NDArray[np.uint8],
     synthetic: bool,

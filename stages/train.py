@@ -29,7 +29,7 @@ from cxr.measures import both_values
 from cxr.networks import Architecture
 from cxr.params import TrainParams, read_params
 from cxr.paths import CHECKPOINTS, CURVES, IMAGES, MODELS, SAMPLE, SPLIT, model_file
-from cxr.runtime import describe, prepare
+from cxr.runtime import describe, explaining_limits, prepare
 from cxr.tables import label_matrix, read_sample, read_split
 from cxr.training import LabelledImages, Training
 
@@ -102,13 +102,14 @@ def train_member(member: Member, params: TrainParams, device: torch.device, fold
     start = len(training.curve) + 1
     print(f"{member.model}, seed {member.seed}: {len(train.labels):,} images on {describe(device)}, from epoch {start}")
     for _ in range(start, params.epochs + 1):
-        row = training.run_epoch(member.seed, train, val)
+        with explaining_limits():
+            row = training.run_epoch(member.seed, train, val)
+        checkpoints.save_last(training.state(), folder)
         print(
             f"epoch {row['epoch']:>3} of {params.epochs}  train loss {row['train_loss']:.4f}  "
             f"val loss {row['val_loss']:.4f}  val AUROC {row['val_auroc']:.4f}  lr {row['lr']:.2e}",
             flush=True,
         )
-        checkpoints.save_last(training.state(), folder)
     finish(training, architecture, member.seed, folder)
 
 
