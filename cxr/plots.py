@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -116,23 +118,25 @@ def draw_training(curves: pd.DataFrame, note: str, path: Path) -> None:
         rate.plot(curve["epoch"], curve["lr"], color=colour, label=str(member))
     for axes, name in ((loss, "loss"), (auroc, "mean AUROC on validation"), (rate, "learning rate")):
         axes.set(xlabel="epoch", ylabel=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize="small")
     _save(figure, path)
 
 
 def draw_samples(images: NDArray[np.uint8], labels: Labels, probabilities: Scores, note: str, path: Path) -> None:
-    """One test image with each class, its truth, and the classes that the ensemble holds most probable."""
-    figure, panels = _grid(f"Test images with their labels and the three most probable classes, {note}", height=3.4)
+    """A test image with each class in turn, its labels above, and the three most probable classes below."""
+    figure, panels = _grid(f"Test images: labels above, the three most probable classes below, {note}", height=3.7)
     for image, axes in zip(_one_of_each(labels), panels, strict=True):
-        axes.set_axis_off()
         if image is None:
+            axes.set_axis_off()
             continue
         axes.imshow(images[image], cmap="gray", vmin=0, vmax=255)
         truth = [name for name, label in zip(CLASSES, labels[image], strict=True) if label]
-        axes.set_title("\n".join(truth), fontsize="small", fontweight="bold")
+        axes.set_title(fill(", ".join(truth), 32), fontsize="small", fontweight="bold")
         likely = np.argsort(-probabilities[image], kind="stable")[:3]
         lines = [f"{CLASSES[column]} {probabilities[image, column]:.2f}" for column in likely]
-        axes.text(0.5, -0.02, "\n".join(lines), transform=axes.transAxes, ha="center", va="top", fontsize="small")
+        axes.set(xticks=[], yticks=[])
+        axes.set_xlabel("\n".join(lines), fontsize="small")
     _save(figure, path)
 
 

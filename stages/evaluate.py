@@ -128,7 +128,8 @@ def headlines(test: pd.DataFrame, images: int, synthetic: bool) -> dict[str, Any
 
 def by_class(test: pd.DataFrame) -> dict[str, dict[str, float | None]]:
     """Every measure of every class."""
-    return {str(name): {str(key): _number(value) for key, value in row.items()} for name, row in test.iterrows()}
+    rows = test.to_dict("index")
+    return {str(name): {str(key): _number(value) for key, value in row.items()} for name, row in rows.items()}
 
 
 def write_predictions(table: pd.DataFrame, probabilities: NDArray[np.float64]) -> None:
