@@ -28,7 +28,7 @@ def deal(groups: NDArray[np.int64], labels: NDArray[np.uint8], sizes: list[int],
     _, group_of_image = np.unique(groups, return_inverse=True)
     counts = _counts(group_of_image, labels)
     total = counts.sum(axis=0)
-    targets = total * (np.array(sizes)[:, None] / len(groups))
+    targets = total * (np.array(sizes)[:, None] / max(len(groups), 1))
     targets[:, -1] = sizes
     bins = _deal_greedily(counts, targets, _hardest_first(counts, total, seed))
     return bins[group_of_image]

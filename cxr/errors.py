@@ -1,6 +1,5 @@
 """How a mistake of the user ends a script: one clear message, exit code 1, no traceback."""
 
-import errno
 import sys
 from collections.abc import Callable
 
@@ -10,7 +9,7 @@ class InputError(Exception):
 
 
 def run_as_script(main: Callable[[], None]) -> None:
-    """Run `main`; print an `InputError` or a full disk as `error: …` and exit with 1."""
+    """Run `main`; print an `InputError`, or what the system refuses, as `error: …` and exit with 1."""
     try:
         main()
     except InputError as error:
@@ -20,9 +19,8 @@ def run_as_script(main: Callable[[], None]) -> None:
     except FileNotFoundError as error:
         sys.exit(f"error: there is no {error.filename}; `dvc repro` makes what a stage reads")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        sys.exit(f"error: {error.strerror}: {error.filename or 'an output file'}; make room or rights, and run again")
+        # A full disk, a file without rights, a broken drive: the machine's, and never a fault of the program.
+        sys.exit(f"error: {error.strerror}: {error.filename or 'while an output was written'}")
 
 
 def warn(message: str) -> None:

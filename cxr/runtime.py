@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 
 import torch
 
@@ -43,6 +44,7 @@ def explaining_limits() -> Iterator[None]:
 
 
 def describe(device: torch.device) -> str:
-    """What the bits of a training depend on beside data, parameters and code: the processor and PyTorch."""
+    """What the bits of a training depend on beside data, parameters and code: the processor and the libraries."""
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    return f"{device.type} {processor}, torch {torch.__version__}"
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "numpy"))
+    return f"{device.type} {processor}, {libraries}"

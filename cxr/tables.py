@@ -51,6 +51,9 @@ def read_nih_table(raw_dir: Path) -> pd.DataFrame:
     labels = _label_columns(table, path)
     table["patient"] = _patients(table, path)
     table["age"] = _ages(table, path)
+    cut = table["image"][(table["sex"] == "") | (table["view"] == "")]
+    if len(cut):
+        raise InputError(f"{path}: the row of image {cut.iloc[0]} has no sex or view; is the file complete?")
     table = pd.concat([table.drop(columns="labels"), labels], axis=1)
     return table.sort_values("image", ignore_index=True)
 
@@ -148,11 +151,11 @@ def _label_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _patients(table: pd.DataFrame, path: Path) -> pd.Series:
-    numbers = pd.to_numeric(table["patient"], errors="coerce")
-    if numbers.isna().any():
-        row = table[numbers.isna()].iloc[0]
-        raise InputError(f"{path}: Patient ID {row['patient']!r} of image {row['image']} is no number")
-    return numbers.astype(np.int64)
+    wrong = ~table["patient"].str.fullmatch(r"\d{1,18}")
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        raise InputError(f"{path}: Patient ID {row['patient']!r} of image {row['image']} is no whole number")
+    return table["patient"].astype(np.int64)
 
 
 def _ages(table: pd.DataFrame, path: Path) -> pd.Series:

@@ -7,6 +7,7 @@ Alone: `python -m stages.resize`
 
 import os
 import shutil
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -70,7 +71,7 @@ def pack(names: list[str], decode: Callable[[str], Decoded], size: int, path: Pa
 def _decode(images: RawImages, size: int, name: str) -> Decoded:
     try:
         return gray_square(images.read(name), size)
-    except (ValueError, OSError, BadZipFile) as error:
+    except (ValueError, OSError, BadZipFile, zlib.error) as error:
         return ValueError(str(error))
 
 

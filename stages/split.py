@@ -54,8 +54,9 @@ def split_by_lists(sample: pd.DataFrame, lists: pd.DataFrame, shares: Split, see
         )
     train_val = sample[of_image == "train_val"]
     sizes = whole_sizes([1 - shares.val, shares.val], len(train_val))
-    dealt = _deal_patients(train_val, sizes, seed).map(lambda number: SPLITS[number])
-    return dealt.reindex(sample.index, fill_value="test")
+    split = pd.Series("test", index=sample.index)
+    split[train_val.index] = _deal_patients(train_val, sizes, seed).map(lambda number: SPLITS[number])
+    return split
 
 
 def check(sample: pd.DataFrame, split: pd.Series) -> None:

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cxr.batches import Epoch, Pixels, open_images
+from cxr.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+@given(st.integers(1, 400), st.integers(2, 64), st.integers(0, 2**32 - 1), st.integers(1, 50))
+def test_an_epoch_sees_every_image_once_in_even_batches(images: int, batch_size: int, seed: int, epoch: int) -> None:
+    plan = Epoch.plan(images, batch_size, 0.2, seed, epoch)
+    sizes = [len(batch) for batch in plan.batches]
+    assert sorted(np.concatenate(plan.batches)) == list(range(images))
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+    assert len(plan.draws) == images
+    assert all(0 <= share <= 1 for share in plan.shares)
+
+
+def test_an_epoch_is_a_function_of_seed_and_number() -> None:
+    first, again = Epoch.plan(100, 16, 0.2, 7, 3), Epoch.plan(100, 16, 0.2, 7, 3)
+    assert all(np.array_equal(a, b) for a, b in zip(first.batches, again.batches, strict=True))
+    assert np.array_equal(first.draws, again.draws)
+    for other in (Epoch.plan(100, 16, 0.2, 7, 4), Epoch.plan(100, 16, 0.2, 8, 3)):
+        assert not np.array_equal(first.draws, other.draws)
+        assert not np.array_equal(first.batches[0], other.batches[0])
+
+
+def test_without_mixup_each_image_keeps_all_of_its_own() -> None:
+    assert (Epoch.plan(50, 16, 0.0, 1, 1).shares == 1).all()
+
+
+def test_pixels_are_those_of_the_rows_asked_for() -> None:
+    images = np.arange(10 * 4, dtype=np.uint8).reshape(10, 2, 2)
+    pixels = Pixels(images, np.array([9, 2, 5]), CPU)
+    taken = pixels.take(np.array([2, 0]))
+    assert taken.shape == (2, 1, 2, 2)
+    assert torch.equal(taken * 255, torch.from_numpy(images[[5, 9]]).unsqueeze(1).float())
+    assert torch.equal(torch.cat(list(pixels.in_order(2))), pixels.take(np.arange(3)))
+
+
+def test_an_array_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "images.npy"
+    with pytest.raises(InputError, match=r"there is no .*images\.npy"):
+        open_images(path, 3)
+    np.save(path, np.zeros((3, 4, 4), np.float32))
+    with pytest.raises(InputError, match="float32"):
+        open_images(path, 3)
+    np.save(path, np.zeros((2, 4, 4), np.uint8))
+    with pytest.raises(InputError, match="not 3 gray images"):
+        open_images(path, 3)
+    path.write_bytes(b"no array")
+    with pytest.raises(InputError, match="not an array"):
+        open_images(path, 3)
+
+
+def test_images_larger_than_memory_are_streamed_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cxr.batches._memory", lambda: 30)
+    images = np.arange(40, dtype=np.uint8).reshape(10, 2, 2)
+    pixels = Pixels(images, np.arange(10), CPU)
+    assert "reads them from the disk" in capsys.readouterr().err
+    assert pixels.take(np.array([3])).shape == (1, 1, 2, 2)

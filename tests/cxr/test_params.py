@@ -1,0 +1,138 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from cxr.errors import InputError
+from cxr.params import EvaluateParams, Params, ResizeParams, SampleParams, SplitParams, Strict, TrainParams, read_params
+from tests.conftest import write_params
+from tests.project import ROOT
+
+COMMITTED = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
+SECTIONS = (SampleParams, SplitParams, ResizeParams, TrainParams, EvaluateParams)
+
+
+def with_line(folder: Path, key: str, text: str) -> Path:
+    """The committed params.yaml with the line of `key` replaced by `text`, to the letter."""
+    lines = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    changed, times = re.subn(rf"(?m)^( *){key}:.*$", lambda line: line[1] + text, lines)
+    assert times == 1
+    path = folder / "params.yaml"
+    path.write_text(changed, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
+def test_every_committed_file_passes(path: Path) -> None:
+    assert read_params(Params, path).sample.size > 0
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_stage_is_handed_its_own_part_and_no_more(section: type[Strict]) -> None:
+    whole = read_params(Params, ROOT / "params.yaml").model_dump()
+    handed = read_params(section, ROOT / "params.yaml").model_dump()
+    assert set(handed) == set(section.model_fields)
+    assert handed == {name: whole[name] for name in handed}
+    assert len(handed) < len(whole)
+
+
+def test_the_stages_together_are_handed_everything() -> None:
+    assert set().union(*(section.model_fields for section in SECTIONS)) == set(Params.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-05", 1e-5), ("1e-5", 1e-5), ("1E+1", 10.0), ("2", 2.0), (".5", 0.5), ("1.", 1.0), ("2.5e-3", 0.0025)],
+)
+def test_every_way_to_write_a_number_is_that_number(tmp_path: Path, text: str, value: float) -> None:
+    lr = read_params(TrainParams, with_line(tmp_path, "lr", f"lr: {text}")).lr
+    assert isinstance(lr, float)
+    assert lr == value
+
+
+@pytest.mark.parametrize("word", ["off", "yes", "no", "0x10", "1_000", "1:30", "y"])
+def test_words_stay_words(tmp_path: Path, word: str) -> None:
+    path = with_line(tmp_path, "exclude", f"exclude: [{word}]")
+    assert read_params(SampleParams, path).sample.exclude == [word]
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("epochs", "epochs: abc", r"epochs: .*integer.*'abc'"),
+        ("epochs", "epochs: true", r"epochs: .*integer.*True"),
+        ("epochs", "epochs: 3.0", r"epochs: .*integer.*3\.0"),
+        ("epochs", "epochs: 0", r"epochs: .*greater than or equal to 1 .*0"),
+        ("epochs", "epochs:", r"epochs: .*integer.*None"),
+        ("lr", "lr: -1", r"lr: .*greater than 0 .*-1"),
+        ("lr", "lr: true", r"lr: .*number.*True"),
+        ("lr", "lr: .nan", r"lr: .*finite.*nan"),
+        ("lr", "lr: .inf", r"lr: .*finite.*inf"),
+        ("lr", "lrr: 0.1", r"lrr: no such parameter; did you mean lr\?"),
+        ("lr", "zzzzzz: 0.1", r"lr: missing"),
+        ("rotation", "rotatoin: 5", r"augment\.rotatoin: no such parameter; did you mean augment\.rotation\?"),
+        ("size", "size: 0", r"sample\.size: .*greater than or equal to 1"),
+        ("train", "train: 0.8", r"split: .*shares of one whole.*1\.1"),
+        ("val", "val: 0", r"split\.val: .*greater than 0"),
+        ("method", "method: random", r"split\.method: .*'patient' or 'official'.*'random'"),
+        ("weights", "weights: off", r"weights: .*'imagenet' or 'none'.*'off'"),
+        ("deterministic", "deterministic: yes", r"deterministic: .*boolean.*'yes'"),
+        ("channels", "channels: 2", r"channels: .*1 or 3"),
+        ("image_size", "image_size: 31", r"image_size: .*32"),
+        ("data_seed", "data_seed: 4294967296", r"data_seed: .*4294967296"),
+        ("raw_dir", "raw_dir: 5", r"raw_dir: .*path.*5"),
+    ],
+)
+def test_a_wrong_value_is_named(tmp_path: Path, key: str, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_params(SampleParams, with_line(tmp_path, key, text))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("models", [], "models: .*at least 1"),
+        ("models", ["resnet10t", "resnet10t"], "models: each value once, but repeated: resnet10t"),
+        ("models", ["../resnet"], "models.0: .*pattern"),
+        ("seeds", [1, 2, 1], "seeds: each value once, but repeated: 1"),
+        ("seeds", 1, "seeds: .*list"),
+        ("sample", 5, "sample: .*5"),
+    ],
+)
+def test_a_wrong_list_is_named(tmp_path: Path, name: str, value: object, message: str) -> None:
+    write_params(tmp_path, **{name: value})
+    with pytest.raises(InputError, match=message):
+        read_params(SplitParams, tmp_path / "params.yaml")
+
+
+def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
+    write_params(tmp_path, epochs="abc", lrr=0.1, **{"sample.size": 0, "augment.flip": 2})
+    with pytest.raises(InputError) as caught:
+        read_params(ResizeParams, tmp_path / "params.yaml")
+    first, *problems = str(caught.value).splitlines()
+    assert first.endswith("params.yaml cannot be used:")
+    assert {problem.split(":")[0].strip() for problem in problems} == {"epochs", "lrr", "sample.size", "augment.flip"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"- 1\n- 2\n", r"the file: .*dictionary"),
+        (b"", r"the file: .*None"),
+        (b"a: [1,\n", "is not YAML"),
+        (b"a: 1\nb: 2\na: 3\n", "a is there twice"),
+        (b"sample:\n  size: 1\n  size: 2\n", "size is there twice"),
+        (b"a: \xff\n", "is not YAML"),
+        (b"? [a, b]\n: 1\n", "is not YAML"),
+        (b"lr: 1\n", "epochs: missing"),
+    ],
+)
+def test_a_file_that_is_no_params_file_says_so(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_params(SampleParams, tmp_path / "params.yaml")
+
+
+def test_without_the_file_the_folder_is_the_wrong_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="run from the top folder of the repository"):
+        read_params(SampleParams, tmp_path / "params.yaml")

@@ -1,0 +1,45 @@
+"""A small data set with a planted signal, as the stages before train leave it: fast to learn, and nothing to decode."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from cxr.findings import CLASSES
+from tests.project import ROOT
+
+MODEL = "test_resnet"
+SIDE = 32
+
+
+def write_planted(folder: Path, images: int = 240, seed: int = 0) -> None:
+    """Write `data/sample.csv`, `data/split.csv` and `data/images.npy`: each class brightens a place of its own."""
+    random = np.random.default_rng(seed)
+    labels = (random.random((images, len(CLASSES))) < 0.3).astype(np.uint8)
+    pixels = random.normal(90, 15, (images, SIDE, SIDE))
+    for column in range(len(CLASSES)):
+        row, place = divmod(column, 4)
+        pixels[:, 8 * row : 8 * row + 8, 8 * place : 8 * place + 8] += 60 * labels[:, column, None, None]
+    patients = np.arange(images) // 2
+    table = pd.DataFrame({"image": [f"{number:08d}_000.png" for number in range(images)], "patient": patients})
+    splits = np.array(["train", "train", "train", "val", "test"])[patients % 5]
+    about = table.assign(age=50, sex="M", view="PA")
+    (folder / "data").mkdir(parents=True)
+    pd.concat([about, pd.DataFrame(labels, columns=list(CLASSES))], axis=1).to_csv(
+        folder / "data/sample.csv", index=False
+    )
+    table.assign(split=splits).to_csv(folder / "data/split.csv", index=False)
+    np.save(folder / "data/images.npy", pixels.clip(0, 255).astype(np.uint8))
+    write_planted_params(folder)
+
+
+def write_planted_params(folder: Path, **changes: Any) -> None:
+    """Write params.yaml: the committed one, with a tiny network for a few epochs, and `changes` at the top level."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params |= {"raw_dir": str(folder), "models": [MODEL], "seeds": [1], "epochs": 3, "batch_size": 16, "lr": 0.003}
+    # The signal is where a place is bright: flips and shifts would hide it.
+    params["augment"] = {**dict.fromkeys(params["augment"], 0.0), "brightness": 0.1}
+    params |= {"threads": 1, "mixup": 0.1, "restart_epochs": 10, **changes}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")

@@ -1,0 +1,169 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from cxr.errors import InputError
+from cxr.findings import CLASSES, NO_FINDING
+from stages import evaluate, train
+from tests.planted import write_planted, write_planted_params
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two trained members, evaluated."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_planted(folder)
+    write_planted_params(folder, seeds=[1, 2], epochs=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train.data_hashes.cache_clear()
+        train.main()
+        evaluate.main()
+    return folder
+
+
+@pytest.fixture
+def folder(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(trained)
+    write_planted_params(trained, seeds=[1, 2], epochs=2)
+    evaluate.main()
+    return trained
+
+
+def read_metrics(folder: Path, name: str = "test") -> Any:
+    return json.loads((folder / f"metrics/{name}.json").read_text(encoding="utf-8"))
+
+
+def truth_and_probabilities(folder: Path, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    predictions = pd.read_csv(folder / "data/predictions.csv").query("split == @split").set_index("image")
+    sample = pd.read_csv(folder / "data/sample.csv").set_index("image").loc[predictions.index]
+    return sample[list(CLASSES)], predictions[list(CLASSES)]
+
+
+def test_predictions_are_of_val_and_test_in_order(folder: Path) -> None:
+    predictions, split = pd.read_csv(folder / "data/predictions.csv"), pd.read_csv(folder / "data/split.csv")
+    expected = split[split["split"] != "train"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(predictions[["image", "patient", "split"]], expected)
+    assert list(predictions.columns[3:]) == list(CLASSES)
+
+
+def test_the_headlines_are_scikit_learns(folder: Path) -> None:
+    truth, probabilities = truth_and_probabilities(folder, "test")
+    metrics = read_metrics(folder)
+    aurocs = {name: roc_auc_score(truth[name], probabilities[name]) for name in CLASSES}
+    for name, value in aurocs.items():
+        assert metrics["auroc"][name] == pytest.approx(value, abs=1e-12)
+    assert metrics["auroc"]["mean_15"] == pytest.approx(np.mean(list(aurocs.values())))
+    assert metrics["auroc"]["mean_14"] == pytest.approx(
+        np.mean([value for name, value in aurocs.items() if name != NO_FINDING])
+    )
+    assert metrics["average_precision"]["mean_15"] == pytest.approx(
+        np.mean([average_precision_score(truth[name], probabilities[name]) for name in CLASSES])
+    )
+    assert metrics["test_images"] == len(truth)
+    assert metrics["synthetic_test_images"] == 0
+
+
+def test_decisions_use_thresholds_that_only_validation_chose(folder: Path) -> None:
+    classes = read_metrics(folder, "classes")["classes"]
+    thresholds = pd.Series({name: row["threshold"] for name, row in classes.items()})
+    truth, probabilities = truth_and_probabilities(folder, "val")
+    for name in CLASSES:
+        best = max(f1_score(truth[name], probabilities[name] >= value) for value in probabilities[name])
+        assert f1_score(truth[name], probabilities[name] >= thresholds[name]) == pytest.approx(best)
+    truth, probabilities = truth_and_probabilities(folder, "test")
+    decisions = probabilities >= thresholds
+    metrics = read_metrics(folder)
+    assert metrics["hamming_accuracy"] == pytest.approx((decisions == truth).to_numpy().mean())
+    assert metrics["exact_match"] == pytest.approx((decisions == truth).all(axis=1).mean())
+    for name, row in classes.items():
+        assert row["accuracy"] == pytest.approx((decisions[name] == truth[name]).mean())
+        assert row["f1"] == pytest.approx(f1_score(truth[name], decisions[name]))
+
+
+def test_an_ensemble_is_the_mean_of_its_members(folder: Path) -> None:
+    both = pd.read_csv(folder / "data/predictions.csv")[list(CLASSES)]
+    single = []
+    for seed in (1, 2):
+        write_planted_params(folder, seeds=[seed], epochs=2)
+        evaluate.main()
+        single.append(pd.read_csv(folder / "data/predictions.csv")[list(CLASSES)])
+    pd.testing.assert_frame_equal(both, (single[0] + single[1]) / 2, atol=1e-6)
+    assert (single[0] - single[1]).abs().to_numpy().max() > 1e-3
+
+
+def test_the_same_inputs_give_the_same_bytes(folder: Path) -> None:
+    def files() -> dict[str, bytes]:
+        paths = [*folder.glob("metrics/*"), *folder.glob("plots/**/*"), folder / "data/predictions.csv"]
+        return {str(path): path.read_bytes() for path in paths if path.is_file()}
+
+    first = files()
+    evaluate.main()
+    assert files() == first
+    assert len(first) == 2 + 30 + 3 + 6 + 1
+
+
+def test_a_class_without_positives_has_no_auroc_and_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample = pd.read_csv(folder / "data/sample.csv")
+    in_test = pd.read_csv(folder / "data/split.csv")["split"] == "test"
+    before = sample.copy()
+    try:
+        sample.loc[in_test, "Hernia"] = 0
+        sample.to_csv(folder / "data/sample.csv", index=False)
+        evaluate.main()
+        metrics = read_metrics(folder)
+        assert metrics["auroc"]["Hernia"] is None
+        assert metrics["auroc"]["classes_in_mean_15"] == 14
+        defined = [metrics["auroc"][name] for name in CLASSES if name != "Hernia"]
+        assert metrics["auroc"]["mean_15"] == pytest.approx(np.mean(defined))
+        assert "no AUROC, for want of positives or negatives in test: Hernia" in capsys.readouterr().err
+    finally:
+        before.to_csv(folder / "data/sample.csv", index=False)
+
+
+def test_confusion_counts_every_test_image_of_every_class(folder: Path) -> None:
+    table = pd.read_csv(folder / "plots/confusion.csv")
+    assert (table.groupby("class")["images"].sum() == read_metrics(folder)["test_images"]).all()
+    positives = table[table["actual"] == 1].groupby("class")["images"].sum()
+    truth, _ = truth_and_probabilities(folder, "test")
+    assert positives.to_dict() == truth.sum().to_dict()
+
+
+def test_roc_points_give_the_auroc_back(folder: Path) -> None:
+    for name in CLASSES:
+        curve = pd.read_csv(folder / f"plots/roc/{name.replace(' ', '_')}.csv")
+        area = np.trapezoid(curve["true_positive_rate"], curve["false_positive_rate"])
+        assert area == pytest.approx(read_metrics(folder)["auroc"][name], abs=0.005)
+
+
+def test_synthetic_images_are_called_that(folder: Path) -> None:
+    marker = folder / "SYNTHETIC.txt"
+    marker.touch()
+    try:
+        evaluate.main()
+        metrics = read_metrics(folder)
+        assert metrics["synthetic_test_images"] == metrics["test_images"]
+        assert read_metrics(folder, "classes")["synthetic"] is True
+    finally:
+        marker.unlink()
+
+
+def test_a_missing_member_is_named(folder: Path) -> None:
+    write_planted_params(folder, seeds=[1, 3], epochs=2)
+    with pytest.raises(InputError, match=r"test_resnet-3\.safetensors is not a model file"):
+        evaluate.main()
+
+
+def test_images_of_another_size_are_named(folder: Path) -> None:
+    images = np.load(folder / "data/images.npy")
+    try:
+        np.save(folder / "data/images.npy", images.repeat(2, axis=1).repeat(2, axis=2))
+        with pytest.raises(InputError, match=r"trained at 32 px, data/images\.npy has 64"):
+            evaluate.main()
+    finally:
+        np.save(folder / "data/images.npy", images)

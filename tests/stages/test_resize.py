@@ -1,0 +1,212 @@
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from collections import namedtuple
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxr.errors import InputError
+from cxr.tables import read_sample
+from stages import resize, sample
+from tests.conftest import error_of, files_in, numbered_rows, run_stage, write_nih, write_params
+from tests.project import ROOT
+
+SIDE = 40
+ROWS = numbered_rows(30)
+IMAGES = Path("data/images.npy")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to run in: 30 images in `raw`, of which 20 are in data/sample.csv."""
+    write_nih(tmp_path / "raw", ROWS, side=SIDE)
+    write_params(tmp_path, raw_dir="raw", image_size=32, **{"sample.size": 20})
+    monkeypatch.chdir(tmp_path)
+    sample.main()
+    return tmp_path
+
+
+def names_in(folder: Path) -> list[str]:
+    return list(read_sample(folder / "data/sample.csv")["image"])
+
+
+def by_pillow(path: Path, size: int) -> NDArray[np.uint8]:
+    """The first channel (all are the same gray), resized."""
+    with Image.open(path) as image:
+        return np.asarray(image.getchannel(0).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def test_rows_are_the_images_in_the_order_of_the_sample(folder: Path) -> None:
+    rows = (folder / "data/sample.csv").read_text().splitlines()
+    (folder / "data/sample.csv").write_text("\n".join([rows[0], *reversed(rows[1:])]) + "\n")
+    done = run_stage("resize", folder)
+    assert done.returncode == 0, done.stderr
+    assert "20 images of 32 x 32 pixels" in done.stdout
+    packed = np.load(IMAGES, mmap_mode="r")
+    assert isinstance(packed, np.memmap)
+    assert packed.dtype == np.uint8
+    assert packed.shape == (20, 32, 32)
+    expected = [by_pillow(folder / "raw/images" / name, 32) for name in names_in(folder)]
+    assert np.array_equal(packed, np.stack(expected))
+    assert names_in(folder)[0] > names_in(folder)[-1]
+
+
+def test_the_file_is_what_numpy_itself_writes(folder: Path) -> None:
+    resize.main()
+    np.save(folder / "again.npy", np.load(IMAGES))
+    assert IMAGES.read_bytes() == (folder / "again.npy").read_bytes()
+
+
+def zip_up(folder: Path) -> Path:
+    """Move the images from their folder into an archive."""
+    archive = folder / "raw/images_001.zip"
+    with ZipFile(archive, "w", ZIP_DEFLATED) as file:
+        for path in (folder / "raw/images").iterdir():
+            file.write(path, f"images/{path.name}")
+    shutil.rmtree(folder / "raw/images")
+    return archive
+
+
+def test_an_archive_gives_the_same_bytes_as_a_folder(folder: Path) -> None:
+    resize.main()
+    first = IMAGES.read_bytes()
+    zip_up(folder)
+    resize.main()
+    assert IMAGES.read_bytes() == first
+
+
+def test_every_broken_file_is_named_at_once_and_nothing_is_written(folder: Path) -> None:
+    names = names_in(folder)
+    images = folder / "raw/images"
+    (images / names[2]).write_bytes(b"")
+    (images / names[5]).write_bytes(b"<html>not found</html>")
+    (images / names[-1]).write_bytes((images / names[-1]).read_bytes()[:300])
+    before = files_in(folder)
+    message = error_of(run_stage("resize", folder))
+    assert "3 of 20 images cannot be read:" in message
+    assert f"  {names[2]}: an empty file\n" in message
+    assert f"  {names[5]}: not an image\n" in message
+    assert f"  {names[-1]}: " in message
+    assert sum(name in message for name in names) == 3
+    assert "leave them out with sample.exclude" in message
+    assert files_in(folder) == before
+
+
+def test_a_failed_run_leaves_the_array_of_before(folder: Path) -> None:
+    resize.main()
+    first = IMAGES.read_bytes()
+    (folder / "raw/images" / names_in(folder)[7]).write_bytes(b"")
+    write_params(folder, raw_dir="raw", image_size=64)
+    with pytest.raises(InputError, match="1 of 20 images cannot be read"):
+        resize.main()
+    assert IMAGES.read_bytes() == first
+    assert not any("partial" in name for name in files_in(folder))
+
+
+@pytest.mark.parametrize("damage", ["data", "header"])
+def test_a_damaged_member_of_an_archive_is_named(folder: Path, damage: str) -> None:
+    names = names_in(folder)
+    path = zip_up(folder)
+    with ZipFile(path) as archive:
+        start = archive.getinfo(f"images/{names[4]}").header_offset
+    content = bytearray(path.read_bytes())
+    first = start if damage == "header" else start + 30 + len(f"images/{names[4]}")
+    content[first : first + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"1 of 20 images cannot be read:\n  {names[4]}: ."):
+        resize.main()
+    assert not IMAGES.exists()
+
+
+def test_images_that_are_gone_are_named(folder: Path) -> None:
+    names = names_in(folder)
+    for name in names[:2]:
+        (folder / "raw/images" / name).unlink()
+    with pytest.raises(InputError, match=f"raw lacks 2 images: {names[0]}, {names[1]}; run sample again"):
+        resize.main()
+
+
+def test_without_a_sample_it_says_what_makes_one(folder: Path) -> None:
+    (folder / "data/sample.csv").unlink()
+    assert "there is no data/sample.csv; `dvc repro` makes" in error_of(run_stage("resize", folder))
+
+
+def test_too_little_room_is_found_before_any_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 20_000, 20_000))
+    before = files_in(folder)
+    with pytest.raises(InputError, match=r"images\.npy needs 0\.0 GB, the disk has 0\.0 GB free: make room"):
+        resize.main()
+    assert files_in(folder) == before
+
+
+def run_script(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+# A limit on the size of a file: the write itself fails, half-way, as where a file system takes no larger file.
+LIMITED = """
+import resource, runpy, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+runpy.run_module("stages.resize", run_name="__main__")
+"""
+# The temporary name is fixed: a link there, left in place, sends every write to a device that is full.
+FULL = """
+import cxr.files
+from cxr.errors import run_as_script
+from stages import resize
+cxr.files.remove = lambda path: None
+run_as_script(resize.main)
+"""
+
+
+def test_a_file_that_cannot_grow_ends_with_one_message(folder: Path) -> None:
+    before = files_in(folder)
+    done = run_script(LIMITED, folder)
+    assert files_in(folder) == before
+    assert "File too large" in error_of(done)
+
+
+def test_a_full_disk_ends_with_one_message(folder: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    (folder / "data/.images.npy.partial").symlink_to("/dev/full")
+    assert "No space left on device" in error_of(run_script(FULL, folder))
+    assert not IMAGES.exists()
+
+
+def test_memory_holds_a_few_images_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size, count = 64, 3000
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    tracemalloc.start()
+    resize.pack(
+        [str(number) for number in range(count)], lambda _: np.zeros((size, size), np.uint8), size, tmp_path / "a"
+    )
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "a").stat().st_size == 128 + count * size * size
+    assert peak < count * size * size / 4
+
+
+@pytest.mark.real_data
+def test_the_real_originals_become_one_array(shared: Path, tmp_path: Path) -> None:
+    write_params(tmp_path, raw_dir=str(shared / "nih-originals"), image_size=300)
+    for stage in ("sample", "resize"):
+        done = run_stage(stage, tmp_path)
+        assert done.returncode == 0, done.stderr
+    packed = np.load(tmp_path / IMAGES)
+    names = names_in(tmp_path)
+    assert packed.shape == (91, 300, 300) == (len(names), 300, 300)
+    for name, pixels in zip(names, packed.astype(int), strict=True):
+        assert np.abs(pixels - by_pillow(shared / "nih-originals/images" / name, 300)).max() <= 1
+        assert pixels.std() > 20

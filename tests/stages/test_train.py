@@ -1,0 +1,163 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cxr import checkpoints, networks
+from cxr.errors import InputError
+from stages import train
+from tests.planted import MODEL, write_planted, write_planted_params
+from tests.project import ROOT
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_planted(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def start_training(folder: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "stages.train"]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    paths = [folder / "data/curves.csv", *sorted((folder / "data/models").iterdir())]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def test_every_member_is_trained_and_every_epoch_has_a_row(folder: Path) -> None:
+    write_planted_params(folder, models=[MODEL, "test_efficientnet"], seeds=[1, 2], epochs=2)
+    train.main()
+    members = ["test_efficientnet-1", "test_efficientnet-2", "test_resnet-1", "test_resnet-2"]
+    assert sorted(path.stem for path in (folder / "data/models").iterdir()) == members
+    curves = pd.read_csv(folder / "data/curves.csv")
+    assert curves.groupby("member")["epoch"].apply(list).to_dict() == {member: [1, 2] for member in members}
+    assert {"lr", "train_loss", "val_loss", "val_auroc", "val_accuracy", "val_accuracy.Hernia"} <= set(curves.columns)
+    _, about = networks.load(folder / "data/models/test_resnet-2.safetensors")
+    curve = curves[curves["member"] == "test_resnet-2"]
+    assert about["val_auroc"] == curve["val_auroc"].max()
+    assert about["best_epoch"] == curve["epoch"].iloc[curve["val_auroc"].argmax()]
+    assert about["params"]["lr"] == 0.003
+
+
+def test_only_a_new_member_is_trained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_planted_params(folder, seeds=[1], epochs=1)
+    train.main()
+    before = outputs(folder)
+    trained: list[int] = []
+    original = train.train_member
+
+    def counted(member: train.Member, *rest: object) -> None:
+        trained.append(member.seed)
+        original(member, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train, "train_member", counted)
+    train.main()
+    assert trained == []
+    assert outputs(folder) == before
+    write_planted_params(folder, seeds=[1, 2], epochs=1)
+    train.main()
+    assert trained == [2]
+    assert outputs(folder)["test_resnet-1.safetensors"] == before["test_resnet-1.safetensors"]
+    write_planted_params(folder, seeds=[1, 2], epochs=1, lr=0.002)
+    train.main()
+    assert trained == [2, 1, 2]
+    assert len([path for path in (folder / "checkpoints").iterdir() if path.is_dir()]) == 2
+
+
+def test_changed_data_trains_afresh(folder: Path) -> None:
+    write_planted_params(folder, epochs=1)
+    train.main()
+    before = outputs(folder)
+    images = np.load(folder / "data/images.npy")
+    images[0, 0, 0] += 1
+    np.save(folder / "data/images.npy", images)
+    train.data_hashes.cache_clear()
+    train.main()
+    assert outputs(folder) != before
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(folder: Path) -> None:
+    write_planted_params(folder, epochs=5)
+    killed = start_training(folder)
+    assert killed.stdout is not None
+    while "epoch   2" not in (line := killed.stdout.readline()):
+        assert line, "the training ended before it could be killed"
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not (folder / "data/models").exists()
+    resumed, _ = start_training(folder).communicate()
+    assert "from epoch 3" in resumed
+    assert "epoch   2" not in resumed
+    interrupted = outputs(folder)
+    for path in (folder / "checkpoints").iterdir():
+        checkpoints.remove(path)
+    _, problems = start_training(folder).communicate()
+    assert problems == ""
+    assert outputs(folder) == interrupted
+
+
+def test_a_second_training_names_the_first_and_ends(folder: Path) -> None:
+    with checkpoints.only_training(folder / "checkpoints"):
+        second = start_training(folder)
+        _, problems = second.communicate()
+    assert second.returncode == 1
+    assert problems.startswith(f"error: another training is running here: process {os.getpid()}.")
+    assert "Traceback" not in problems
+
+
+def test_an_unknown_network_ends_before_any_work(folder: Path) -> None:
+    write_planted_params(folder, models=["resnet18", "resnett50"])
+    with pytest.raises(InputError, match=r"'resnett50'; did you mean resnet50"):
+        train.main()
+    assert not (folder / "checkpoints").exists()
+
+
+def test_missing_and_foreign_weights_are_named(folder: Path) -> None:
+    write_planted_params(folder, weights="imagenet", weights_dir=str(folder / "weights"), channels=3)
+    with pytest.raises(InputError, match=r"no .*weights/test_resnet\.safetensors"):
+        train.main()
+    (folder / "weights").mkdir()
+    save_file({"weight": torch.zeros(1)}, folder / "weights/test_resnet.safetensors")
+    with pytest.raises(InputError, match=r"do not fit test_resnet .* tensors are missing or unknown"):
+        train.main()
+    assert not (folder / "data/models").exists()
+
+
+def test_files_that_do_not_fit_together_are_named(folder: Path) -> None:
+    split = pd.read_csv(folder / "data/split.csv")
+    split.iloc[::-1].to_csv(folder / "data/split.csv", index=False)
+    with pytest.raises(InputError, match=r"split\.csv is not the split of data/sample\.csv"):
+        train.main()
+    split.assign(split=split["split"].replace("val", "train")).to_csv(folder / "data/split.csv", index=False)
+    with pytest.raises(InputError, match="in val"):
+        train.main()
+    (folder / "data/images.npy").unlink()
+    train.data_hashes.cache_clear()
+    with pytest.raises(FileNotFoundError):
+        train.main()
+
+
+def test_too_little_memory_and_what_cannot_repeat_are_explained() -> None:
+    from cxr.runtime import explaining_limits  # noqa: PLC0415
+
+    for message, expected in (
+        ("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes", "lower batch_size"),
+        ("grid_sampler_2d_backward_cuda does not have a deterministic implementation", "deterministic to false"),
+    ):
+        with pytest.raises(InputError, match=expected), explaining_limits():
+            raise RuntimeError(message)
+    with pytest.raises(RuntimeError, match="something else"), explaining_limits():
+        raise RuntimeError("something else")

@@ -1,0 +1,147 @@
+"""What DVC is told, held against the code; and DVC itself, on a clone with a run of seconds."""
+
+import importlib
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cxr import params
+from tests.project import ROOT, STAGES, commit, copy_project, imported_files, run
+
+TINY = ("sample.size=150", "epochs=1", "models=[test_resnet]", "image_size=32")
+
+
+def pipeline() -> dict[str, Any]:
+    text: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    return text
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_are_every_module_that_the_stage_imports(stage: str) -> None:
+    listed = {dep for dep in pipeline()["stages"][stage]["deps"] if dep.endswith((".py", ".txt"))}
+    files = imported_files(ROOT / f"stages/{stage}.py") | {ROOT / "stages/__init__.py"}
+    assert listed == {str(file.relative_to(ROOT)) for file in files} | {"requirements.txt"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_are_those_that_the_stage_is_handed(stage: str) -> None:
+    section = getattr(params, f"{stage.capitalize()}Params")
+    assert set(pipeline()["stages"][stage]["params"]) == set(section.model_fields)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_docstring_says_what_dvc_is_told(stage: str) -> None:
+    story = importlib.import_module(f"stages.{stage}").__doc__ or ""
+    definition = pipeline()["stages"][stage]
+    outs = [next(iter(out)) if isinstance(out, dict) else out for out in definition["outs"]]
+    data = [dep for dep in definition["deps"] if dep.startswith("data/")]
+    for path in (*outs, *data):
+        assert f"`{path}" in story, f"{stage} does not tell of {path}"
+    assert f"`{definition['cmd']}`" in story
+    assert definition["desc"]
+
+
+def test_every_cached_output_is_ignored_by_git() -> None:
+    # DVC writes these lines itself, but takes them back when a later stage fails.
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    for stage in pipeline()["stages"].values():
+        for out in stage["outs"]:
+            if isinstance(out, str):
+                assert f"/{out}" in ignored
+
+
+def test_every_plot_is_one_that_evaluate_writes() -> None:
+    for plot in pipeline()["plots"]:
+        ((name, about),) = plot.items() if isinstance(plot, dict) else ((plot, None),)
+        for path in about["y"] if about else [name]:
+            assert (ROOT / path).is_file(), f"{path} was not written by the committed run"
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project in a folder of its own, run once at toy size."""
+    folder = copy_project(tmp_path_factory.mktemp("clone"))
+    run(folder, "dvc", "exp", "run", *(word for change in TINY for word in ("-S", change)))
+    commit(folder, "Run at toy size")
+    return folder
+
+
+def test_nothing_runs_where_nothing_changed(clone: Path) -> None:
+    assert stages_run(run(clone, "dvc", "repro")) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"lr": "1e-05"}, ["train"]),
+        ({"val": "0.10", "test": "0.20"}, ["split"]),
+        ({"image_size": "40"}, ["resize"]),
+        ({"data_seed": "7"}, ["sample", "split"]),
+    ],
+)
+def test_only_the_stages_that_a_parameter_concerns_run(
+    clone: Path, changes: dict[str, str], expected: list[str]
+) -> None:
+    text = (clone / "params.yaml").read_text(encoding="utf-8")
+    for key, value in changes.items():
+        text, count = re.subn(rf"^( *{key}:).*$", rf"\1 {value}", text, flags=re.MULTILINE)
+        assert count == 1
+    (clone / "params.yaml").write_text(text, encoding="utf-8")
+    assert stages_of_dry_run(clone) == expected
+
+
+def stages_of_dry_run(clone: Path) -> list[str]:
+    """What `dvc repro` would run; the working tree is as committed again afterwards.
+
+    A dry run lists the stages whose own parameters or files changed; what follows them depends on what they write.
+    """
+    try:
+        return stages_run(run(clone, "dvc", "repro", "--dry"))
+    finally:
+        run(clone, "git", "checkout", "--quiet", ".")
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("cxr/plots.py", ["evaluate"]),
+        ("cxr/checkpoints.py", ["train"]),
+        ("cxr/images.py", ["sample", "resize"]),
+    ],
+)
+def test_a_change_of_a_module_reruns_the_stages_that_import_it(clone: Path, module: str, expected: list[str]) -> None:
+    (clone / module).write_text((clone / module).read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    assert stages_of_dry_run(clone) == expected
+
+
+def test_an_experiment_is_compared_with_the_commit_before(clone: Path) -> None:
+    output = run(clone, "dvc", "exp", "run", "--name", "slow", "-S", "lr=1e-5")
+    assert stages_run(output) == ["train", "evaluate"]
+    assert "auroc.mean_15" in run(clone, "dvc", "metrics", "diff")
+    assert "1e-05" in run(clone, "dvc", "params", "diff")
+    assert "slow" in run(clone, "dvc", "exp", "show", "--csv")
+    commit(clone, "Take the slow one")
+    assert "auroc.mean_15" in run(clone, "dvc", "metrics", "diff", "HEAD~1")
+    run(clone, "dvc", "plots", "diff", "HEAD~1", "--out", "dvc_plots")
+    assert (clone / "dvc_plots/index.html").stat().st_size > 10_000
+
+
+def test_a_bad_parameter_ends_with_its_name_and_costs_no_output(clone: Path) -> None:
+    before = (clone / "metrics/test.json").read_bytes()
+    done = subprocess.run(
+        ["dvc", "exp", "run", "-S", "epochs=abc"], cwd=clone, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "epochs: Input should be a valid integer (it is 'abc')" in done.stdout + done.stderr
+    run(clone, "git", "checkout", "--quiet", ".")
+    assert (clone / "metrics/test.json").read_bytes() == before
+    run(clone, "dvc", "checkout")
+    assert stages_run(run(clone, "dvc", "repro")) == []
