@@ -160,7 +160,7 @@ def _patients(table: pd.DataFrame, path: Path) -> pd.Series:
 
 def _ages(table: pd.DataFrame, path: Path) -> pd.Series:
     """Whole years, from `58`, `058Y`, `006M` or `012D`."""
-    parts = table["age"].str.extract(re.compile(r"^(\d+)([YMD]?)$"))
+    parts = table["age"].str.extract(re.compile(r"^(\d{1,6})([YMD]?)$"))
     if parts[0].isna().any():
         row = table[parts[0].isna()].iloc[0]
         raise InputError(f"{path}: Patient Age {row['age']!r} of image {row['image']} is no age")

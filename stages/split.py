@@ -72,10 +72,11 @@ def check(sample: pd.DataFrame, split: pd.Series) -> None:
     shared = [str(patient) for patient in splits_of_patient.index[splits_of_patient > 1]]
     if shared:
         raise InputError(f"{len(shared):,} patients are in more than one split: {name_some(shared)}")
+    empty = [name for name in SPLITS if not (split == name).any()]
+    if empty:
+        raise InputError(f"no image is left for {empty[0]}: change the shares in split, or draw a larger sample")
     for name in SPLITS:
         rows = label_matrix(sample[split == name])
-        if not len(rows):
-            raise InputError(f"no image is left for {name}: change the shares in split, or draw a larger sample")
         for label, count in zip(CLASSES, rows.sum(axis=0), strict=True):
             if count in (0, len(rows)):
                 warn(f"{name} has {'no' if count == 0 else 'only'} images with {label}: no AUROC of that class there")

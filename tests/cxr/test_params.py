@@ -50,7 +50,7 @@ def test_every_way_to_write_a_number_is_that_number(tmp_path: Path, text: str, v
     assert lr == value
 
 
-@pytest.mark.parametrize("word", ["off", "yes", "no", "0x10", "1_000", "1:30", "y"])
+@pytest.mark.parametrize("word", ["off", "yes", "no", "0x10", "1_000", "1_0.5", "1:30", "1:30.5", "y"])
 def test_words_stay_words(tmp_path: Path, word: str) -> None:
     path = with_line(tmp_path, "exclude", f"exclude: [{word}]")
     assert read_params(SampleParams, path).sample.exclude == [word]

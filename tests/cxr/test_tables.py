@@ -82,6 +82,7 @@ def row(image: str = "a.png", labels: str = "Mass", patient: str = "1", age: str
         (row(patient="9" * 20), "Patient ID '9+' of image a.png"),
         (row(age="-1"), "Patient Age '-1' of image a.png is no age"),
         (row(age="old"), "Patient Age 'old' of image a.png is no age"),
+        (row(age="9" * 23), "Patient Age .9+. of image a.png is no age"),
         ("", "a header but no rows"),
         (row() + "b.png,Ma", "unknown label 'Ma' at image b.png"),
         (row() + "b.png,Mass,0,2,5", "b.png|not a CSV table"),

@@ -19,10 +19,11 @@ import pandas as pd
 from numpy.random import Generator
 from PIL import Image
 
-from cxr.errors import InputError, run_as_script
+from cxr.errors import InputError
 from cxr.files import replacing, write_csv
 from cxr.findings import FINDINGS, NO_FINDING
-from tools.radiograph import EXPOSURE, HISTORY, Box, Exam, draw, stream_of
+from tools.phantom.exam import EXPOSURE, HISTORY, Exam, stream_of
+from tools.phantom.radiograph import Box, draw
 
 TEST_SHARE = 0.23  # of the images
 RGBA_SHARE = 0.01  # NIH stores a few of its images with four channels
@@ -76,7 +77,7 @@ def main() -> None:
 
 def command_line() -> argparse.ArgumentParser:
     """The command's arguments; their defaults are those of data/demo."""
-    parser = argparse.ArgumentParser(description="Draw a phantom data set in the layout of NIH ChestX-ray14.")
+    parser = argparse.ArgumentParser("python -m tools.phantom", description=str(__doc__).partition("\n")[0])
     parser.add_argument("out", type=Path, help="folder to write; must be new or empty")
     parser.add_argument("--seed", type=int, default=362)
     parser.add_argument("--images", type=int, default=1200)
@@ -200,7 +201,3 @@ def box_rows(exams: list[Exam], boxes: list[dict[str, Box]]) -> Iterable[str]:
 def write_lines(lines: Iterable[str], path: Path) -> None:
     """Write `lines`, each with a line feed."""
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    run_as_script(main)
