@@ -10,7 +10,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-repro: .venv/stages ## Rebuild the model and its metrics: dvc repro
+repro: .venv/stages ## Check params.yaml, then rebuild the model and its metrics: dvc repro
+	@python -m cxr.params
 	dvc repro
 
 test: .venv/tests ## Lint, check types, and run the tests

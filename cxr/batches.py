@@ -41,32 +41,30 @@ class Pixels:
     def __init__(self, images: NDArray[np.uint8], rows: NDArray[np.int64], device: torch.device) -> None:
         """Keep the images at `rows` on a GPU that has room for them; else they are read as they are needed."""
         self._images, self._rows, self._device = images, rows, device
-        self._resident: Tensor | None = None
-        if device.type == "cuda":
-            needed = len(rows) * images[0].size
-            if needed <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
-                self._resident = torch.from_numpy(images[rows]).to(device)
-        elif images.nbytes > (memory := _memory()):
+        needed = len(rows) * images[0].size
+        room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _memory()
+        self._resident = _copied(images, rows, device) if device.type == "cuda" and needed <= room else None
+        if needed > room:
             warn(
-                f"the images take {images.nbytes / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB of memory: "
-                "every epoch reads them from the disk again; a smaller image_size or sample.size is faster"
+                f"{len(rows):,} images take {needed / 1e9:.1f} GB, and there is room for {room / 1e9:.1f} GB: every "
+                "epoch reads them from the disk again; a smaller image_size or sample.size is faster"
             )
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def take(self, places: NDArray[np.int64]) -> Tensor:
+    def take(self, places: Tensor) -> Tensor:
         """The images at `places` among ours, float [len(places), 1, height, width] from 0 to 1, on the device."""
         if self._resident is not None:
-            batch = self._resident[torch.from_numpy(places).to(self._device)]
+            batch = self._resident[places]
         else:
-            batch = torch.from_numpy(self._images[self._rows[places]]).to(self._device)
+            batch = torch.from_numpy(self._images[self._rows[places.cpu().numpy()]]).to(self._device)
         return batch.unsqueeze(1).to(torch.float32).div_(255)
 
     def in_order(self, batch_size: int) -> Iterator[Tensor]:
         """All of the images in their own order, batch by batch."""
-        for start in range(0, len(self), batch_size):
-            yield self.take(np.arange(start, min(start + batch_size, len(self))))
+        for places in torch.arange(len(self), device=self._device).split(batch_size):
+            yield self.take(places)
 
 
 @dataclass(frozen=True)
@@ -88,11 +86,23 @@ class Epoch:
 
     def steps(self, pixels: Pixels, labels: Tensor, strength: Augment) -> Iterator[tuple[Tensor, Tensor]]:
         """The augmented pixels and mixed labels of each step, on the device of `labels`."""
-        draws, shares = (torch.from_numpy(values).to(labels.device) for values in (self.draws, self.shares))
-        for batch, share in zip(self.batches, shares, strict=True):
-            places = torch.from_numpy(batch).to(labels.device)
-            varied = augment.augment(pixels.take(batch), draws[places], strength)
+        # All at once: a transfer for each step would make each step wait for the device.
+        order, draws, shares = (
+            torch.from_numpy(values).to(labels.device)
+            for values in (np.concatenate(self.batches), self.draws, self.shares)
+        )
+        for places, share in zip(order.split([len(batch) for batch in self.batches]), shares, strict=True):
+            varied = augment.augment(pixels.take(places), draws[places], strength)
             yield augment.mixup(varied, labels[places], share)
+
+
+def _copied(images: NDArray[np.uint8], rows: NDArray[np.int64], device: torch.device) -> Tensor:
+    """The images at `rows` on the device, a thousand at a time: the host never holds them all."""
+    copy = torch.empty((len(rows), *images.shape[1:]), dtype=torch.uint8, device=device)
+    for start in range(0, len(rows), 1000):
+        part = rows[start : start + 1000]
+        copy[start : start + len(part)] = torch.from_numpy(images[part])
+    return copy
 
 
 def _memory() -> int:

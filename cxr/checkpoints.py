@@ -78,18 +78,23 @@ def is_finished(folder: Path) -> bool:
 def save_last(state: dict[str, Any], folder: Path) -> None:
     """Keep the state after a finished epoch, in place of the one before."""
     with replacing(folder / LAST) as temporary, temporary.open("wb") as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            raise InputError(f"{folder / LAST} cannot be written; is the disk full? ({error})") from None
         file.flush()
         os.fsync(file.fileno())
 
 
-def load_last(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The state after the last finished epoch; None where there is none, or none that can be read."""
+def load_last(folder: Path) -> dict[str, Any] | None:
+    """The state after the last finished epoch, on the CPU; None where there is none, or the file is broken."""
     try:
-        state: dict[str, Any] = torch.load(folder / LAST, map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(folder / LAST, map_location="cpu", weights_only=True)
         return state
     except FileNotFoundError:
         return None
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # noqa: BLE001 (torch.load raises whatever broken bytes lead it to)
         warn(f"{folder / LAST} cannot be read, so training starts afresh: {error}")
         return None

@@ -31,6 +31,7 @@ def deal(groups: NDArray[np.int64], labels: NDArray[np.uint8], sizes: list[int],
     targets = total * (np.array(sizes)[:, None] / max(len(groups), 1))
     targets[:, -1] = sizes
     bins = _deal_greedily(counts, targets, _hardest_first(counts, total, seed))
+    _even_out(bins, counts, targets)
     return bins[group_of_image]
 
 
@@ -78,3 +79,57 @@ def _deal_greedily(
         room[chosen] -= count[-1]
         bins[group] = chosen
     return bins
+
+
+def _even_out(bins: NDArray[np.int64], counts: NDArray[np.float64], targets: NDArray[np.float64]) -> None:
+    """Where too few single images were left to fill the bins exactly, exchange groups until no exchange brings more."""
+    while True:
+        excess = np.bincount(bins, counts[:, -1], len(targets)) - targets[:, -1]
+        fullest, emptiest = int(np.argmax(excess)), int(np.argmin(excess))
+        exchange = _best_exchange(bins, counts, targets, (fullest, emptiest), min(excess[fullest], -excess[emptiest]))
+        if exchange is None:
+            return
+        given, taken = exchange
+        bins[given] = emptiest
+        if taken is not None:
+            bins[taken] = fullest
+
+
+def _best_exchange(
+    bins: NDArray[np.int64],
+    counts: NDArray[np.float64],
+    targets: NDArray[np.float64],
+    between: tuple[int, int],
+    gap: float,
+) -> tuple[int, int | None] | None:
+    """A group to give from the first bin to the second, and one to take back or None, that close most of `gap` images.
+
+    Of the groups with the right numbers of images, those that leave the classes nearest to their targets.
+    """
+    inside = [np.flatnonzero(bins == number) for number in between]
+    sizes = [np.unique(counts[groups, -1]) for groups in inside]
+    closed = sizes[0][:, None] - np.append(0, sizes[1])
+    closed = np.where((closed > 0) & (closed <= gap), closed, 0)
+    if not closed.any():
+        return None
+    size, size_back = np.unravel_index(np.argmax(closed), closed.shape)
+    deviations = np.stack([counts[groups].sum(axis=0) for groups in inside]) - targets[list(between)]
+    weights = np.maximum(TOLERANCE * targets[list(between)], 1) ** -2
+    given = _least_harm(inside[0][counts[inside[0], -1] == sizes[0][size]], counts, deviations, weights)
+    if size_back == 0:
+        return given, None
+    left = deviations + np.stack([-counts[given], counts[given]])
+    candidates = inside[1][counts[inside[1], -1] == sizes[1][size_back - 1]]
+    return given, _least_harm(candidates, counts, left[::-1], weights[::-1])
+
+
+def _least_harm(
+    candidates: NDArray[np.int64],
+    counts: NDArray[np.float64],
+    deviations: NDArray[np.float64],
+    weights: NDArray[np.float64],
+) -> int:
+    """The candidate whose move from the first bin to the second leaves the least squared deviations."""
+    moved = counts[candidates]
+    cost = weights[0] * (deviations[0] - moved) ** 2 + weights[1] * (deviations[1] + moved) ** 2
+    return int(candidates[np.argmin(cost.sum(axis=1))])

@@ -20,7 +20,7 @@ def run_as_script(main: Callable[[], None]) -> None:
         sys.exit(f"error: there is no {error.filename}; `dvc repro` makes what a stage reads")
     except OSError as error:
         # A full disk, a file without rights, a broken drive: the machine's, and never a fault of the program.
-        sys.exit(f"error: {error.strerror}: {error.filename or 'while an output was written'}")
+        sys.exit(f"error: {error.strerror or error}: {error.filename or 'while an output was written'}")
 
 
 def warn(message: str) -> None:

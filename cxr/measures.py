@@ -47,17 +47,17 @@ def confusion(labels: Labels, decisions: NDArray[np.bool_]) -> NDArray[np.int64]
 
 
 def precision_recall_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Precision, recall and F1 of each class from `confusion`, float [classes, 3]; nan where they are 0 / 0."""
+    """Precision, recall and F1 of each class from `confusion`, float [classes, 3].
+
+    All three are nan where the class has no positives, and precision where nothing was called positive (0 / 0).
+    """
     _, false_positives, false_negatives, true_positives = counts.T
     with np.errstate(invalid="ignore"):
-        return np.stack(
-            [
-                true_positives / (true_positives + false_positives),
-                true_positives / (true_positives + false_negatives),
-                2 * true_positives / (2 * true_positives + false_positives + false_negatives),
-            ],
-            axis=1,
-        )
+        precision = true_positives / (true_positives + false_positives)
+        recall = true_positives / (true_positives + false_negatives)
+        f1 = 2 * true_positives / (2 * true_positives + false_positives + false_negatives)
+    without_positives = np.isnan(recall)
+    return np.where(without_positives[:, None], np.nan, np.stack([precision, recall, f1], axis=1))
 
 
 def best_f1_thresholds(labels: Labels, scores: Scores) -> PerClass:

@@ -52,6 +52,10 @@ def check_name(model: str) -> None:
         close = get_close_matches(model, timm.list_models(), n=3)
         hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() lists them"
         raise InputError(f"models: timm {timm.__version__} knows no network {model!r}; {hint}")
+    try:
+        timm.get_pretrained_cfg(model)
+    except RuntimeError as error:
+        raise InputError(f"models: {error}") from None
 
 
 def weights_file(model: str, weights_dir: Path) -> Path:
@@ -82,6 +86,7 @@ def build(architecture: Architecture, pretrained: Path | None = None) -> Classif
         if pretrained:
             _check_weights(model, pretrained)
         backbone = timm.create_model(model, num_classes=len(CLASSES), in_chans=channels, **options)
+        _try_once(backbone, channels, image_size)
     except (RuntimeError, KeyError, SafetensorError, AssertionError, NotImplementedError) as error:
         what = f"the weights {pretrained} do not fit" if pretrained else "timm cannot build"
         raise InputError(f"{what} {model} with {channels} channels at {image_size} px: {_short(error)}") from None
@@ -105,7 +110,10 @@ def save(classifier: Classifier, architecture: Architecture, description: dict[s
     }
     state = {name: tensor.cpu().contiguous() for name, tensor in classifier.backbone.state_dict().items()}
     # One key only: safetensors writes several metadata keys in random order.
-    save_file(state, path, {"cxr": json.dumps(about, sort_keys=True)})
+    try:
+        save_file(state, path, {"cxr": json.dumps(about, sort_keys=True)})
+    except SafetensorError as error:
+        raise InputError(f"{path} cannot be written; is the disk full? ({error})") from None
 
 
 def load(path: Path) -> tuple[Classifier, dict[str, Any]]:
@@ -119,14 +127,27 @@ def load(path: Path) -> tuple[Classifier, dict[str, Any]]:
             about = json.loads((file.metadata() or {}).get("cxr", "null"))
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not a model file: {error}") from None
-    if about is None:
+    needed = (*Architecture._fields, "classes", "mean", "std")
+    if about is None or any(name not in about for name in needed):
         raise InputError(f"{path} has no description of its network: it was not written by this project")
     if about["classes"] != list(CLASSES):
         raise InputError(f"{path} was trained for other classes: {', '.join(about['classes'])}")
     architecture = Architecture(**{name: about[name] for name in Architecture._fields})
     classifier = build(architecture)
-    classifier.backbone.load_state_dict(load_file(path))
+    classifier.mean.copy_(torch.tensor(about["mean"]).view_as(classifier.mean))
+    classifier.std.copy_(torch.tensor(about["std"]).view_as(classifier.std))
+    try:
+        classifier.backbone.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise InputError(f"{path} does not hold the weights of {about['model']}: {_short(error)}") from None
     return classifier.eval(), about
+
+
+def _try_once(backbone: nn.Module, channels: int, image_size: int) -> None:
+    """Predict one black image, so that a network too deep for the image size fails here and not in the first step."""
+    with torch.no_grad():
+        backbone.eval()(torch.zeros(1, channels, image_size, image_size))
+    backbone.train()
 
 
 def _check_weights(model: str, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cxr.errors import InputError
+from cxr.errors import InputError, run_as_script
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -221,3 +221,12 @@ def _parameter_names(model: type[BaseModel], prefix: str = "") -> list[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             names += _parameter_names(field.annotation, f"{prefix}{name}.")
     return names
+
+
+def main() -> None:
+    """Check the whole file: an unknown parameter concerns no stage, so DVC alone would run none and not see it."""
+    read_params(Params)
+
+
+if __name__ == "__main__":
+    run_as_script(main)

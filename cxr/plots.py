@@ -123,14 +123,19 @@ def draw_training(curves: pd.DataFrame, note: str, path: Path) -> None:
     _save(figure, path)
 
 
-def draw_samples(images: NDArray[np.uint8], labels: Labels, probabilities: Scores, note: str, path: Path) -> None:
-    """A test image with each class in turn, its labels above, and the three most probable classes below."""
+def draw_samples(
+    pixels: Callable[[int], NDArray[np.uint8]], labels: Labels, probabilities: Scores, note: str, path: Path
+) -> None:
+    """A test image with each class in turn, its labels above, and the three most probable classes below.
+
+    `pixels` gives the image of a row of `labels`, uint8 [height, width]: only those that are drawn are read.
+    """
     figure, panels = _grid(f"Test images: labels above, the three most probable classes below, {note}", height=3.7)
     for image, axes in zip(_one_of_each(labels), panels, strict=True):
         if image is None:
             axes.set_axis_off()
             continue
-        axes.imshow(images[image], cmap="gray", vmin=0, vmax=255)
+        axes.imshow(pixels(image), cmap="gray", vmin=0, vmax=255)
         truth = [name for name, label in zip(CLASSES, labels[image], strict=True) if label]
         axes.set_title(fill(", ".join(truth), 32), fontsize="small", fontweight="bold")
         likely = np.argsort(-probabilities[image], kind="stable")[:3]

@@ -44,7 +44,11 @@ def explaining_limits() -> Iterator[None]:
 
 
 def describe(device: torch.device) -> str:
-    """What the bits of a training depend on beside data, parameters and code: the processor and the libraries."""
+    """The processor that PyTorch computes on."""
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "numpy"))
-    return f"{device.type} {processor}, {libraries}"
+    return f"{device.type} ({processor})"
+
+
+def libraries() -> dict[str, str]:
+    """Versions of the libraries that the bytes of a trained network depend on."""
+    return {name: version(name) for name in ("numpy", "pandas", "safetensors", "scikit-learn", "timm", "torch")}

@@ -1,6 +1,7 @@
 """NIH's tables and this project's own: rows of images, with one 0/1 column for each of the 15 classes."""
 
 import re
+import warnings
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,10 @@ def read_nih_table(raw_dir: Path) -> pd.DataFrame:
     """
     path = _table_path(raw_dir)
     try:
-        raw = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more fields than the header
+            raw = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a CSV table: {error}") from None
     missing = [column for column in _NIH_COLUMNS if column not in raw.columns]
     if missing:
@@ -51,9 +54,12 @@ def read_nih_table(raw_dir: Path) -> pd.DataFrame:
     labels = _label_columns(table, path)
     table["patient"] = _patients(table, path)
     table["age"] = _ages(table, path)
-    cut = table["image"][(table["sex"] == "") | (table["view"] == "")]
-    if len(cut):
-        raise InputError(f"{path}: the row of image {cut.iloc[0]} has no sex or view; is the file complete?")
+    odd = table[~table["sex"].isin(["M", "F"]) | ~table["view"].isin(["PA", "AP"])]
+    if len(odd):
+        row = odd.iloc[0]
+        raise InputError(
+            f"{path}: image {row['image']} has sex {row['sex']!r} and view {row['view']!r}; is its row cut?"
+        )
     table = pd.concat([table.drop(columns="labels"), labels], axis=1)
     return table.sort_values("image", ignore_index=True)
 
@@ -93,9 +99,18 @@ def read_sample(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=types, keep_default_na=False, na_values={"age": [""]})
 
 
-def read_split(path: Path) -> pd.DataFrame:
-    """Read `data/split.csv`: image, patient, and split, one of train, val and test."""
-    return pd.read_csv(path, dtype={"image": str, "split": str})
+def read_sample_with_split(sample_path: Path, split_path: Path) -> pd.DataFrame:
+    """Read `data/sample.csv` with the column split, one of train, val and test, of `data/split.csv`.
+
+    Raises:
+        InputError: where the two are not of the same images in the same order.
+    """
+    sample, split = read_sample(sample_path), pd.read_csv(split_path, dtype={"image": str, "split": str})
+    if list(sample["image"]) != list(split["image"]):
+        raise InputError(
+            f"{split_path} is not the split of {sample_path}; run `python -m stages.split`, or `dvc repro`"
+        )
+    return sample.assign(split=split["split"])
 
 
 def is_synthetic(raw_dir: Path) -> bool:

@@ -12,6 +12,7 @@ import os
 # Before PyTorch loads: threads that wait must sleep. On a busy CPU, spinning makes a step up to 75 times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ from cxr.params import EvaluateParams, read_params
 from cxr.paths import CURVES, IMAGES, METRICS, PLOTS, PREDICTIONS, SAMPLE, SPLIT, model_file
 from cxr.prediction import predict_logits
 from cxr.runtime import explaining_limits, prepare
-from cxr.tables import is_synthetic, label_matrix, read_sample, read_split
+from cxr.tables import is_synthetic, label_matrix, read_sample_with_split
 
 FINDING_COLUMNS = [column for column, name in enumerate(CLASSES) if name != NO_FINDING]
 
@@ -46,7 +47,7 @@ def main() -> None:
     """Predict val and test, measure test, write everything."""
     params = read_params(EvaluateParams)
     device = prepare(params.threads, params.deterministic)
-    table = read_sample(SAMPLE).assign(split=read_split(SPLIT)["split"])
+    table = read_sample_with_split(SAMPLE, SPLIT)
     images = open_images(IMAGES, len(table))
     rows = np.flatnonzero(table["split"] != "train")
     table, probabilities = table.iloc[rows], ensemble(params, Pixels(images, rows, device), images.shape[1], device)
@@ -59,7 +60,7 @@ def main() -> None:
     test = measure(labels[in_test], probabilities[in_test], thresholds)
     write_json(headlines(test, int(in_test.sum()), synthetic), METRICS / "test.json")
     write_json({"synthetic": synthetic, "classes": by_class(test)}, METRICS / "classes.json")
-    draw_plots(table[in_test], probabilities[in_test], test, images[rows[in_test]], synthetic)
+    draw_plots(table[in_test], probabilities[in_test], test, lambda place: images[rows[in_test][place]], synthetic)
     report(test, int(in_test.sum()), synthetic)
 
 
@@ -84,7 +85,7 @@ def ensemble(params: EvaluateParams, pixels: Pixels, image_size: int, device: to
 def measure(
     labels: NDArray[np.uint8], probabilities: NDArray[np.float64], thresholds: NDArray[np.float64]
 ) -> pd.DataFrame:
-    """All measures, a row a class; nan where a class has one value only, or a ratio is 0 / 0."""
+    """All measures, a row a class; nan where a class has no positives or no negatives to measure them on."""
     decisions = probabilities >= thresholds
     counts = confusion(labels, decisions)
     table = pd.DataFrame(
@@ -112,6 +113,7 @@ def headlines(test: pd.DataFrame, images: int, synthetic: bool) -> dict[str, Any
             "mean_15": _number(defined_mean(test["auroc"].to_numpy())),
             "mean_14": _number(defined_mean(findings["auroc"].to_numpy())),
             "classes_in_mean_15": int(test["auroc"].notna().sum()),
+            "classes_in_mean_14": int(findings["auroc"].notna().sum()),
             **{name: _number(value) for name, value in test["auroc"].items()},
         },
         "average_precision": {
@@ -142,7 +144,7 @@ def draw_plots(
     table: pd.DataFrame,
     probabilities: NDArray[np.float64],
     test: pd.DataFrame,
-    images: NDArray[np.uint8],
+    image: Callable[[int], NDArray[np.uint8]],
     synthetic: bool,
 ) -> None:
     """Write `plots/`: CSV for `dvc plots`, and PNGs for people."""
@@ -164,7 +166,7 @@ def draw_plots(
         plots.draw_classes(test, note, folder / "classes.png")
         plots.draw_confusion(test, note, folder / "confusion.png")
         plots.draw_training(curves, note, folder / "training.png")
-        plots.draw_samples(images, labels, probabilities, note, folder / "sample_images.png")
+        plots.draw_samples(image, labels, probabilities, note, folder / "sample_images.png")
 
 
 def report(test: pd.DataFrame, images: int, synthetic: bool) -> None:

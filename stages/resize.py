@@ -5,6 +5,7 @@ Writes: `data/images.npy` (uint8 [images, image_size, image_size], rows in the o
 Alone: `python -m stages.resize`
 """
 
+import lzma
 import os
 import shutil
 import zlib
@@ -71,7 +72,7 @@ def pack(names: list[str], decode: Callable[[str], Decoded], size: int, path: Pa
 def _decode(images: RawImages, size: int, name: str) -> Decoded:
     try:
         return gray_square(images.read(name), size)
-    except (ValueError, OSError, BadZipFile, zlib.error) as error:
+    except (ValueError, OSError, EOFError, RuntimeError, BadZipFile, zlib.error, lzma.LZMAError) as error:
         return ValueError(str(error))
 
 

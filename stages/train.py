@@ -29,8 +29,8 @@ from cxr.measures import both_values
 from cxr.networks import Architecture
 from cxr.params import TrainParams, read_params
 from cxr.paths import CHECKPOINTS, CURVES, IMAGES, MODELS, SAMPLE, SPLIT, model_file
-from cxr.runtime import describe, explaining_limits, prepare
-from cxr.tables import label_matrix, read_sample, read_split
+from cxr.runtime import describe, explaining_limits, libraries, prepare
+from cxr.tables import label_matrix, read_sample_with_split
 from cxr.training import LabelledImages, Training
 
 
@@ -42,16 +42,26 @@ class Member(NamedTuple):
     weights: Path | None  # the file that it starts from, if it starts from one
 
 
+class Data(NamedTuple):
+    """What every member is trained on."""
+
+    train: LabelledImages
+    val: LabelledImages
+    image_size: int  # pixels
+
+
 def main() -> None:
     """Train what is not trained yet, then hand all members over."""
     params = read_params(TrainParams)
     members = list_members(params)
     device = prepare(params.threads, params.deterministic)
-    with checkpoints.only_training(CHECKPOINTS):
+    with checkpoints.only_training(CHECKPOINTS), explaining_limits():
         folders = {member: member_folder(member, params, device) for member in members}
-        for member, folder in folders.items():
-            if not checkpoints.is_finished(folder):
-                train_member(member, params, device, folder)
+        unfinished = [member for member in members if not checkpoints.is_finished(folders[member])]
+        if unfinished:
+            data = load_data(device)
+        for member in unfinished:
+            train_member(member, params, data, device, folders[member])
         publish(folders)
         checkpoints.keep_only(list(folders.values()), CHECKPOINTS)
 
@@ -75,7 +85,8 @@ def member_folder(member: Member, params: TrainParams, device: torch.device) -> 
         "weights": sha256(member.weights) if member.weights else None,
         "data": data_hashes(),
         "code": checkpoints.loaded_code(),
-        "runtime": describe(device),
+        "device": describe(device),
+        "libraries": libraries(),
     }
     return checkpoints.member_folder(CHECKPOINTS, member.model, member.seed, depends_on)
 
@@ -91,19 +102,19 @@ def data_hashes() -> dict[str, str]:
     return {str(path): sha256(path) for path in (SAMPLE, SPLIT, IMAGES)}
 
 
-def train_member(member: Member, params: TrainParams, device: torch.device, folder: Path) -> None:
+def train_member(member: Member, params: TrainParams, data: Data, device: torch.device, folder: Path) -> None:
     """Train one network to its end, from its last finished epoch where there is one, and leave it in `folder`."""
-    train, val, image_size = load_data(device)
-    architecture = Architecture(member.model, params.channels, image_size)
+    architecture = Architecture(member.model, params.channels, data.image_size)
     torch.manual_seed(member.seed)
     training = Training(networks.build(architecture, member.weights), params, device)
-    if state := checkpoints.load_last(folder, device):
+    if state := checkpoints.load_last(folder):
         training.restore(state)
     start = len(training.curve) + 1
-    print(f"{member.model}, seed {member.seed}: {len(train.labels):,} images on {describe(device)}, from epoch {start}")
+    print(
+        f"{member.model}, seed {member.seed}: {len(data.train.labels):,} images on {describe(device)}, epoch {start} on"
+    )
     for _ in range(start, params.epochs + 1):
-        with explaining_limits():
-            row = training.run_epoch(member.seed, train, val)
+        row = training.run_epoch(member.seed, data.train, data.val)
         checkpoints.save_last(training.state(), folder)
         print(
             f"epoch {row['epoch']:>3} of {params.epochs}  train loss {row['train_loss']:.4f}  "
@@ -113,24 +124,22 @@ def train_member(member: Member, params: TrainParams, device: torch.device, fold
     finish(training, architecture, member.seed, folder)
 
 
-def load_data(device: torch.device) -> tuple[LabelledImages, LabelledImages, int]:
-    """The training and the validation images, and the side of an image in pixels.
+def load_data(device: torch.device) -> Data:
+    """Read the images that train and val are made of.
 
     Raises:
         InputError: where a file is missing or they do not fit together, or validation cannot choose an epoch.
     """
-    sample, split = read_sample(SAMPLE), read_split(SPLIT)
-    if list(sample["image"]) != list(split["image"]):
-        raise InputError(f"{SPLIT} is not the split of {SAMPLE}; run `python -m stages.split`, or `dvc repro`")
-    images, labels = open_images(IMAGES, len(sample)), label_matrix(sample)
-    rows = {name: np.flatnonzero(split["split"] == name) for name in ("train", "val")}
+    table = read_sample_with_split(SAMPLE, SPLIT)
+    images, labels = open_images(IMAGES, len(table)), label_matrix(table)
+    rows = {name: np.flatnonzero(table["split"] == name) for name in ("train", "val")}
     if not both_values(labels[rows["val"]]).any():
         raise InputError("no class has both positives and negatives in val, so no epoch can be chosen there")
     train, val = (
         LabelledImages(Pixels(images, row, device), torch.from_numpy(labels[row]).float().to(device))
         for row in rows.values()
     )
-    return train, val, images.shape[1]
+    return Data(train, val, images.shape[1])
 
 
 def finish(training: Training, architecture: Architecture, seed: int, folder: Path) -> None:

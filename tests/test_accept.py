@@ -88,7 +88,7 @@ def run_and_kill(folder: Path, command: tuple[str, ...], victim: str, after: flo
         assert named, refused.stdout + refused.stderr
         assert int(named[1]) in trainers(folder)
         kill_trainer(folder)
-    begun = re.search(r"from epoch (\d+)", log.read_text(encoding="utf-8"))
+    begun = re.search(r"epoch (\d+) on$", log.read_text(encoding="utf-8"), re.MULTILINE)
     log.unlink()
     return int(begun[1]) if begun else None
 

@@ -39,10 +39,10 @@ def test_without_mixup_each_image_keeps_all_of_its_own() -> None:
 def test_pixels_are_those_of_the_rows_asked_for() -> None:
     images = np.arange(10 * 4, dtype=np.uint8).reshape(10, 2, 2)
     pixels = Pixels(images, np.array([9, 2, 5]), CPU)
-    taken = pixels.take(np.array([2, 0]))
+    taken = pixels.take(torch.tensor([2, 0]))
     assert taken.shape == (2, 1, 2, 2)
     assert torch.equal(taken * 255, torch.from_numpy(images[[5, 9]]).unsqueeze(1).float())
-    assert torch.equal(torch.cat(list(pixels.in_order(2))), pixels.take(np.arange(3)))
+    assert torch.equal(torch.cat(list(pixels.in_order(2))), pixels.take(torch.arange(3)))
 
 
 def test_an_array_of_another_kind_is_refused(tmp_path: Path) -> None:
@@ -67,4 +67,4 @@ def test_images_larger_than_memory_are_streamed_with_a_warning(
     images = np.arange(40, dtype=np.uint8).reshape(10, 2, 2)
     pixels = Pixels(images, np.arange(10), CPU)
     assert "reads them from the disk" in capsys.readouterr().err
-    assert pixels.take(np.array([3])).shape == (1, 1, 2, 2)
+    assert pixels.take(torch.tensor([3])).shape == (1, 1, 2, 2)

@@ -8,8 +8,6 @@ from cxr import checkpoints
 from cxr.errors import InputError
 from tests.project import ROOT, imported_files
 
-CPU = torch.device("cpu")
-
 
 def test_two_trainings_never_run_at_once_and_the_first_is_named(tmp_path: Path) -> None:
     with checkpoints.only_training(tmp_path), pytest.raises(InputError, match=f"process {os.getpid()}"):  # noqa: SIM117
@@ -27,10 +25,10 @@ def test_a_member_has_another_folder_as_soon_as_anything_changes(tmp_path: Path)
 
 
 def test_the_last_state_comes_back_to_the_bit(tmp_path: Path) -> None:
-    assert checkpoints.load_last(tmp_path, CPU) is None
+    assert checkpoints.load_last(tmp_path) is None
     state = {"weights": {"a": torch.rand(5)}, "curve": [{"epoch": 1, "lr": 0.1}], "best_auroc": 0.123456789012345}
     checkpoints.save_last(state, tmp_path)
-    loaded = checkpoints.load_last(tmp_path, CPU)
+    loaded = checkpoints.load_last(tmp_path)
     assert loaded is not None
     assert torch.equal(loaded["weights"]["a"], state["weights"]["a"])  # type: ignore[index]
     assert loaded["curve"] == state["curve"]
@@ -42,7 +40,7 @@ def test_an_unreadable_state_starts_afresh_and_says_so(
     tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / checkpoints.LAST).write_bytes(content)
-    assert checkpoints.load_last(tmp_path, CPU) is None
+    assert checkpoints.load_last(tmp_path) is None
     assert "starts afresh" in capsys.readouterr().err
 
 

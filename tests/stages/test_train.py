@@ -99,7 +99,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(folder: Path) ->
     killed.communicate()
     assert not (folder / "data/models").exists()
     resumed, _ = start_training(folder).communicate()
-    assert "from epoch 3" in resumed
+    assert "epoch 3 on" in resumed
     assert "epoch   2" not in resumed
     interrupted = outputs(folder)
     for path in (folder / "checkpoints").iterdir():
