@@ -59,3 +59,16 @@ def test_the_code_that_counts_is_what_the_trainer_imports() -> None:
     expected = imported_files(ROOT / "stages/train.py")
     counted = {ROOT / name for name in checkpoints.loaded_code()}
     assert expected <= counted
+
+
+def test_a_full_disk_is_named_and_the_last_state_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints.save_last({"epoch": 1}, tmp_path)
+
+    def full(state: object, file: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"last\.pt cannot be written; is the disk full\?"):
+        checkpoints.save_last({"epoch": 2}, tmp_path)
+    assert checkpoints.load_last(tmp_path) == {"epoch": 1}
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoints.LAST]

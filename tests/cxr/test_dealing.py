@@ -101,3 +101,20 @@ def test_whole_sizes_add_up_and_are_within_one(weights: list[int], count: int) -
 )
 def test_whole_sizes_are_those_worked_out_by_hand(shares: list[float], count: int, sizes: list[int]) -> None:
     assert whole_sizes(shares, count) == sizes
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_sizes_are_exact_without_a_single_image_patient_to_fill_up_with(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(120), random.integers(2, 8, 120))
+    labels = (random.random((len(groups), 15)) < 0.1).astype(np.uint8)
+    sizes = whole_sizes([0.7, 0.15, 0.15], len(groups))
+    bins = deal(groups, labels, sizes, seed)
+    assert np.bincount(bins).tolist() == sizes
+    assert all(len(set(bins[groups == group])) == 1 for group in range(120))
+
+
+def test_where_patients_forbid_exact_sizes_the_nearest_are_found() -> None:
+    groups = np.repeat(np.arange(20), 3)
+    bins = deal(groups, np.zeros((60, 15), np.uint8), [40, 10, 10], 1)
+    assert np.abs(np.bincount(bins) - [40, 10, 10]).max() <= 2

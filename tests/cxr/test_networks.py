@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cxr import networks
@@ -104,6 +105,35 @@ def test_a_file_of_another_kind_is_no_model(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="not written by this project"):
         networks.load(path)
-    save_file({"weight": torch.zeros(1)}, path, {"cxr": json.dumps({"classes": ["Cat"]})})
+    save_file(
+        {"weight": torch.zeros(1)},
+        path,
+        {"cxr": json.dumps({**TINY._asdict(), "classes": ["Cat"], "mean": [0], "std": [1]})},
+    )
     with pytest.raises(InputError, match="other classes: Cat"):
         networks.load(path)
+
+
+def test_a_loaded_network_normalises_as_its_file_says(tmp_path: Path) -> None:
+    classifier = networks.build(TINY).eval()
+    classifier.mean.fill_(0.1)
+    networks.save(classifier, TINY, {}, tmp_path / "model.safetensors")
+    loaded, _ = networks.load(tmp_path / "model.safetensors")
+    assert loaded.mean.item() == pytest.approx(0.1)
+
+
+def test_a_description_without_weights_is_refused(tmp_path: Path) -> None:
+    classifier = networks.build(TINY)
+    networks.save(classifier, TINY, {}, tmp_path / "whole.safetensors")
+    with safe_open(tmp_path / "whole.safetensors", "pt") as file:
+        description = file.metadata()
+    save_file({"weight": torch.zeros(1)}, tmp_path / "cut.safetensors", description)
+    with pytest.raises(InputError, match="does not hold the weights of test_resnet"):
+        networks.load(tmp_path / "cut.safetensors")
+
+
+def test_an_unknown_tag_and_a_network_too_deep_are_named() -> None:
+    with pytest.raises(InputError, match="Invalid pretrained tag"):
+        networks.check_name("efficientnet_b3.foo")
+    with pytest.raises(InputError, match="cannot build inception_v3 with 1 channels at 32 px"):
+        networks.build(Architecture("inception_v3", 1, 32))

@@ -167,3 +167,13 @@ def test_images_of_another_size_are_named(folder: Path) -> None:
             evaluate.main()
     finally:
         np.save(folder / "data/images.npy", images)
+
+
+def test_a_split_of_another_sample_is_named(folder: Path) -> None:
+    split = pd.read_csv(folder / "data/split.csv")
+    try:
+        split.iloc[:-1].to_csv(folder / "data/split.csv", index=False)
+        with pytest.raises(InputError, match=r"split\.csv is not the split of data/sample\.csv"):
+            evaluate.main()
+    finally:
+        split.to_csv(folder / "data/split.csv", index=False)

@@ -16,7 +16,7 @@ from cxr.errors import InputError
 from cxr.files import write_csv
 from cxr.findings import CLASSES
 from cxr.params import Sample, Split
-from cxr.tables import SPLITS, label_matrix, read_official_lists, read_sample_with_split
+from cxr.tables import SPLITS, label_matrix, read_official_lists, read_sample
 from stages import split
 from stages.sample import draw
 from tests.conftest import error_of, files_in, run_stage, write_params
@@ -150,7 +150,7 @@ def test_the_stage_writes_its_table(tmp_path: Path, method: str) -> None:
     write_params(tmp_path, **{"split.method": method})
     done = run_stage("split", tmp_path)
     assert done.returncode == 0, done.stderr
-    written = read_sample_with_split(tmp_path / "data/sample.csv", tmp_path / "data/split.csv")
+    written = pd.read_csv(tmp_path / "data/split.csv")
     assert list(written.columns) == ["image", "patient", "split"]
     pd.testing.assert_frame_equal(written[["image", "patient"]], table[["image", "patient"]])
     assert counts(written["split"]) == ([280, 60, 60] if method == "patient" else [170, 30, 200])
@@ -243,7 +243,7 @@ def test_both_stages_at_full_size_take_seconds_and_little_memory(
         assert figures["code"] == 0
         assert figures["seconds"] < 10
         assert figures["bytes"] < 1e9
-    rows = dealt = read_sample_with_split(tmp_path / "data/sample.csv", tmp_path / "data/split.csv")
+    rows, dealt = read_sample(tmp_path / "data/sample.csv"), pd.read_csv(tmp_path / "data/split.csv")
     assert rows["image"].nunique() == 40_000
     assert set(pd.read_csv(tmp_path / "data/official.csv")["image"]) == set(rows["image"])
     pd.testing.assert_frame_equal(dealt[["image", "patient"]], rows[["image", "patient"]])
