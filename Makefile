@@ -25,8 +25,8 @@ lint: .venv/tests ## Mend what a linter can, and check types
 	ruff format .
 	mypy
 
-accept: .venv/tests ## Full-size checks: twin clones, kills at random moments, shuffled labels (about an hour)
-	pytest -m accept --timeout 7200
+accept: .venv/tests ## Full-size checks: twin clones, kills at random moments, shuffled labels (half an hour)
+	pytest -m accept --timeout 7200 --capture no
 
 clean: ## Remove the environment and tool caches; data, checkpoints and DVC's cache stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
