@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from cxr.decoding import gray_square
 from cxr.errors import InputError, run_as_script
 from cxr.files import replacing
-from cxr.images import RawImages, gray_square
+from cxr.images import RawImages
 from cxr.params import ResizeParams, read_params
 from cxr.paths import IMAGES, SAMPLE
 from cxr.tables import name_some, read_sample
