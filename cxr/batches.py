@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cxr import augment
+from cxr.ahead import map_ahead
 from cxr.errors import InputError, warn
 from cxr.params import Augment
+from cxr.processes import Processes
 
 # The images stay on a GPU where they take no more than this share of its free memory.
 RESIDENT_SHARE = 0.5
+# Batches that are read before their turn, where they do not: a disk's delay is as long as a step at most.
+BATCHES_AHEAD = 4
 
 
 def open_images(path: Path, count: int) -> NDArray[np.uint8]:
@@ -38,12 +42,29 @@ def open_images(path: Path, count: int) -> NDArray[np.uint8]:
 class Pixels:
     """Some of the images of an array, ready to be taken to a device by batch."""
 
-    def __init__(self, images: NDArray[np.uint8], rows: NDArray[np.int64], device: torch.device) -> None:
-        """Keep the images at `rows` on a GPU that has room for them; else they are read as they are needed."""
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        rows: NDArray[np.int64],
+        device: torch.device,
+        *,
+        resident: bool | None = None,
+    ) -> None:
+        """Take the images at `rows`.
+
+        Args:
+            images: uint8 [images, height, width], mapped.
+            rows: int [ours].
+            device: where they are taken to.
+            resident: whether all of them lie on the device, or each batch is read when it is needed; by default a GPU
+                that has room for them keeps them. The batches are the same.
+        """
         self._images, self._rows, self._device = images, rows, device
-        needed = len(rows) * images[0].size
-        room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _memory()
-        self._resident = _copied(images, rows, device) if device.type == "cuda" and needed <= room else None
+        needed, on_gpu = len(rows) * images[0].size, device.type == "cuda"
+        room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0] if on_gpu else _memory()
+        if resident is None:
+            resident = on_gpu and needed <= room
+        self._resident = _copied(images, rows, device) if resident else None
         if needed > room:
             warn(
                 f"{len(rows):,} images take {needed / 1e9:.1f} GB, and there is room for {room / 1e9:.1f} GB: every "
@@ -53,18 +74,35 @@ class Pixels:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def take(self, places: Tensor) -> Tensor:
-        """The images at `places` among ours, float [len(places), 1, height, width] from 0 to 1, on the device."""
-        if self._resident is not None:
-            batch = self._resident[places]
-        else:
-            batch = torch.from_numpy(self._images[self._rows[places.cpu().numpy()]]).to(self._device)
-        return batch.unsqueeze(1).to(torch.float32).div_(255)
+    def batches(self, batches: list[NDArray[np.int64]]) -> Iterator[Tensor]:
+        """The images at the places of each batch among ours, float [images, 1, height, width], 0 to 1, on the device.
 
-    def in_order(self, batch_size: int) -> Iterator[Tensor]:
-        """All of the images in their own order, batch by batch."""
-        for places in torch.arange(len(self), device=self._device).split(batch_size):
-            yield self.take(places)
+        The same bits wherever they lie. No batch makes the device wait for the host.
+        """
+        if self._resident is not None:
+            for places in on_device(batches, self._device):
+                yield _as_float(self._resident[places])
+        else:
+            for images in map_ahead(self._read, batches, workers=1, ahead=BATCHES_AHEAD):
+                yield _as_float(images.to(self._device, non_blocking=True))
+
+    def _read(self, places: NDArray[np.int64]) -> Tensor:
+        """Copy images from the map: into memory that a GPU can fetch by itself, where there is one."""
+        buffer = torch.empty(
+            (len(places), *self._images.shape[1:]), dtype=torch.uint8, pin_memory=self._device.type == "cuda"
+        )
+        # Places are within the array; checking them (mode="raise") would cost another copy.
+        np.take(self._images, self._rows[places], axis=0, out=buffer.numpy(), mode="clip")
+        return buffer
+
+
+def _as_float(images: Tensor) -> Tensor:
+    return images.unsqueeze(1) / 255
+
+
+def on_device(batches: list[NDArray[np.int64]], device: torch.device) -> tuple[Tensor, ...]:
+    """The places of each batch on the device, sent at once: a transfer for each would make each step wait."""
+    return torch.from_numpy(np.concatenate(batches)).to(device).split([len(batch) for batch in batches])
 
 
 @dataclass(frozen=True)
@@ -84,16 +122,27 @@ class Epoch:
         shares = random.beta(mixup, mixup, len(batches)) if mixup else np.ones(len(batches))
         return cls(batches, draws, shares.astype(np.float32))
 
+    def share(self, processes: Processes) -> "Epoch":
+        """One process's part of every batch.
+
+        Raises:
+            InputError: where a batch has too few images for all of them.
+        """
+        if min(len(batch) for batch in self.batches) < 2 * processes.count:
+            raise InputError(
+                f"batches of {len(self.batches[-1])} images are too small for {processes.count} devices: raise "
+                "batch_size to twice that many or more, or lower devices"
+            )
+        return replace(self, batches=[processes.share(batch) for batch in self.batches])
+
     def steps(self, pixels: Pixels, labels: Tensor, strength: Augment) -> Iterator[tuple[Tensor, Tensor]]:
         """The augmented pixels and mixed labels of each step, on the device of `labels`."""
-        # All at once: a transfer for each step would make each step wait for the device.
-        order, draws, shares = (
-            torch.from_numpy(values).to(labels.device)
-            for values in (np.concatenate(self.batches), self.draws, self.shares)
-        )
-        for places, share in zip(order.split([len(batch) for batch in self.batches]), shares, strict=True):
-            varied = augment.augment(pixels.take(places), draws[places], strength)
-            yield augment.mixup(varied, labels[places], share)
+        draws, shares = (torch.from_numpy(values).to(labels.device) for values in (self.draws, self.shares))
+        is_mixed = bool((self.shares < 1).any())
+        places_of_steps = on_device(self.batches, labels.device)
+        for images, places, share in zip(pixels.batches(self.batches), places_of_steps, shares, strict=True):
+            varied, targets = augment.augment(images, draws[places], strength), labels[places]
+            yield augment.mixup(varied, targets, share) if is_mixed else (varied, targets)
 
 
 def _copied(images: NDArray[np.uint8], rows: NDArray[np.int64], device: torch.device) -> Tensor:

@@ -127,6 +127,8 @@ class TrainParams(Strict):
     )
     mixup: float = Field(ge=0, description="alpha of mixup's Beta distribution; 0 is none")
     augment: Augment
+    compile: bool = Field(description="whether torch.compile translates the network: minutes at first, then faster")
+    devices: int = Field(ge=1, description="GPUs that train each network together; its bits depend on their number")
     threads: Threads
     deterministic: Deterministic
 

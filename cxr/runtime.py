@@ -18,6 +18,9 @@ def prepare(threads: int, deterministic: bool) -> torch.device:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        # Of several processes on one machine, each has its own; a process alone has the first.
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     torch.use_deterministic_algorithms(deterministic)
     # Every tensor is written before it is read here; filling fresh memory as well would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -28,18 +31,18 @@ def prepare(threads: int, deterministic: bool) -> torch.device:
 
 @contextmanager
 def explaining_limits() -> Iterator[None]:
-    """Turn what PyTorch says of too little memory, or of an operation that cannot repeat, into an InputError."""
+    """Turn what PyTorch says of too little memory, or of what cannot repeat or compile, into an InputError."""
     try:
         yield
     except RuntimeError as error:
-        message = str(error)
+        message, said = str(error), str(error).splitlines()[0]
         if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in message:
-            raise InputError(f"memory is short: lower batch_size or image_size ({message.splitlines()[0]})") from None
+            raise InputError(f"memory is short: lower batch_size or image_size ({said})") from None
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise InputError(f"torch.compile cannot translate this network: set compile to false ({said})") from None
         if "deterministic" in message:
             hint = "set deterministic to false, or take another network"
-            raise InputError(
-                f"this network cannot be repeated bit for bit: {hint} ({message.splitlines()[0]})"
-            ) from None
+            raise InputError(f"this network cannot be repeated bit for bit: {hint} ({said})") from None
         raise
 
 

@@ -20,6 +20,7 @@ from cxr.measures import accuracy, auroc, defined_mean
 from cxr.networks import Classifier
 from cxr.params import TrainParams
 from cxr.prediction import predict_logits
+from cxr.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,18 @@ class LabelledImages:
 class Training:
     """A network being trained, and all that an epoch changes."""
 
-    def __init__(self, classifier: Classifier, params: TrainParams, device: torch.device) -> None:
+    def __init__(
+        self, classifier: Classifier, params: TrainParams, device: torch.device, processes: Processes = ALONE
+    ) -> None:
         """Take `classifier` to the device; nothing is computed yet."""
         self.classifier = classifier.to(device)
         self.params = params
         self.device = device
+        self.processes = processes
+        if params.compile:
+            # Batches come in two sizes: translating each is faster than one translation for any size.
+            self.classifier.compile(dynamic=False)
+        self.trained = processes.together(self.classifier)
         self.precision = _precision(params.mixed_precision, device)
         self.optimizer = torch.optim.AdamW(
             classifier.parameters(), params.lr, weight_decay=params.weight_decay, fused=True
@@ -80,7 +88,7 @@ class Training:
             InputError: where the loss is not finite, naming the epoch and the step.
         """
         epoch = len(self.curve) + 1
-        torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
+        torch.manual_seed(int(np.random.SeedSequence([seed, epoch, self.processes.rank]).generate_state(1)[0]))
         # The schedule's epochs count from 0; given a number, it computes the learning rate from that alone.
         self.schedule.step(epoch - 1)
         plan = Epoch.plan(len(train.labels), self.params.batch_size, self.params.mixup, seed, epoch)
@@ -98,24 +106,30 @@ class Training:
 
     def _train(self, plan: Epoch, train: LabelledImages, epoch: int) -> float:
         self.classifier.train()
-        steps = plan.steps(train.pixels, train.labels, self.params.augment)
+        ours = plan.share(self.processes)
+        steps = ours.steps(train.pixels, train.labels, self.params.augment)
         # Losses stay on the device until the epoch ends: reading one would make every step wait.
         losses = torch.zeros(len(plan.batches), device=self.device)
-        bar = tqdm(steps, f"epoch {epoch}", len(plan.batches), disable=None, leave=False, unit=" steps")
+        hidden = None if self.processes.is_first else True
+        bar = tqdm(steps, f"epoch {epoch}", len(plan.batches), disable=hidden, leave=False, unit=" steps")
         for step, (pixels, labels) in enumerate(bar):
             with self._autocast():
-                logits = self.classifier(pixels)
+                logits = self.trained(pixels)
             loss = functional.binary_cross_entropy_with_logits(logits.float(), labels)
-            self.scaler.scale(loss).backward()
+            # Gradients are averaged over processes; weighted by its images, their mean is that of the whole batch.
+            loss = loss * (len(labels) / len(plan.batches[step]))
+            self.scaler.scale(loss * self.processes.count).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad(set_to_none=True)
             losses[step] = loss.detach()
+        self.processes.add_up(losses)
+        self.processes.average_buffers(self.classifier)
         return _mean_loss(losses.cpu().numpy(), plan, epoch)
 
     def _validate(self, val: LabelledImages, epoch: int) -> dict[str, float]:
         with self._autocast():
-            logits = predict_logits(self.classifier, val.pixels, self.params.batch_size)
+            logits = predict_logits(self.classifier, val.pixels, self.params.batch_size, self.processes)
         loss = float(functional.binary_cross_entropy_with_logits(logits, val.labels))
         if not np.isfinite(loss):
             raise InputError(f"the validation loss is {loss} after epoch {epoch}: lower lr, or use float32")

@@ -9,9 +9,7 @@ import lzma
 import os
 import shutil
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from zipfile import BadZipFile
@@ -20,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from cxr.ahead import map_ahead
 from cxr.decoding import gray_square
 from cxr.errors import InputError, run_as_script
 from cxr.files import replacing
@@ -56,7 +55,8 @@ def pack(names: list[str], decode: Callable[[str], Decoded], size: int, path: Pa
     with replacing(path) as temporary, temporary.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), size, size)}
         np.lib.format.write_array_header_1_0(file, header)
-        rows = _map_in_order(decode, names)
+        cores = os.cpu_count() or 1
+        rows = map_ahead(decode, names, cores, 16 * cores)
         # disable=None: a bar where a terminal watches, nothing where none does.
         for name, row in zip(names, tqdm(rows, "resize", len(names), disable=None, unit=" images"), strict=True):
             if isinstance(row, ValueError):
@@ -75,19 +75,6 @@ def _decode(images: RawImages, size: int, name: str) -> Decoded:
         return gray_square(images.read(name), size)
     except (ValueError, OSError, EOFError, RuntimeError, BadZipFile, zlib.error, lzma.LZMAError) as error:
         return ValueError(str(error))
-
-
-def _map_in_order(function: Callable[[str], Decoded], items: list[str]) -> Iterator[Decoded]:
-    """Map over threads (decoding and resizing release Python's lock), never far ahead of the consumer."""
-    workers = os.cpu_count() or 1
-    ahead: deque[Future[Decoded]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for item in items:
-            ahead.append(pool.submit(function, item))
-            if len(ahead) >= 16 * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
 
 
 def _check_room(needed: int, path: Path) -> None:

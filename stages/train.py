@@ -3,7 +3,8 @@
 Reads: `data/sample.csv`, `data/split.csv`, `data/images.npy`, and `weights_dir` where training starts from weights.
 Writes: `data/models/MODEL-SEED.safetensors` (the weights of the epoch with the best mean AUROC on validation) and
     `data/curves.csv` (an epoch a row). Keeps `checkpoints/`, from which a stopped training goes on.
-Alone: `python -m stages.train`
+Alone: `python -m stages.train`, which starts one process for each of `devices`. Over several machines: on each of them
+    `torchrun --nnodes N … -m stages.train` (README.md, Several GPUs).
 """
 
 import os
@@ -12,6 +13,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cxr import checkpoints, networks
+from cxr import checkpoints, networks, processes
 from cxr.batches import Pixels, open_images
 from cxr.checkpoints import CURVE, LAST, MODEL
 from cxr.errors import InputError, run_as_script
@@ -29,6 +31,7 @@ from cxr.measures import both_values
 from cxr.networks import Architecture
 from cxr.params import TrainParams, read_params
 from cxr.paths import CHECKPOINTS, CURVES, IMAGES, MODELS, SAMPLE, SPLIT, model_file
+from cxr.processes import Processes
 from cxr.runtime import describe, explaining_limits, libraries, prepare
 from cxr.tables import label_matrix, read_sample_with_split
 from cxr.training import LabelledImages, Training
@@ -55,15 +58,31 @@ def main() -> None:
     params = read_params(TrainParams)
     members = list_members(params)
     device = prepare(params.threads, params.deterministic)
-    with checkpoints.only_training(CHECKPOINTS), explaining_limits():
-        folders = {member: member_folder(member, params, device) for member in members}
-        unfinished = [member for member in members if not checkpoints.is_finished(folders[member])]
+    if params.devices > 1 and not processes.is_started() and not is_trained(members, params, device):
+        processes.start(params.devices, "stages.train")
+        return
+    with processes.joined(params.devices) as team, lock_of(team), explaining_limits():
+        # Only the first process looks at checkpoints and writes anything: machines may have disks of their own.
+        folders = {member: member_folder(member, params, device) for member in members if team.is_first}
+        unfinished = team.from_first([member for member in folders if not checkpoints.is_finished(folders[member])])
         if unfinished:
             data = load_data(device)
         for member in unfinished:
-            train_member(member, params, data, device, folders[member])
-        publish(folders)
-        checkpoints.keep_only(list(folders.values()), CHECKPOINTS)
+            train_member(member, params, data, team, folders.get(member))
+        if team.is_first:
+            publish(folders)
+            checkpoints.keep_only(list(folders.values()), CHECKPOINTS)
+
+
+def is_trained(members: list[Member], params: TrainParams, device: torch.device) -> bool:
+    """Whether all members are trained to their end, as by `torchrun`: then nothing needs several processes."""
+    with checkpoints.only_training(CHECKPOINTS):
+        return all(checkpoints.is_finished(member_folder(member, params, device)) for member in members)
+
+
+def lock_of(team: Processes) -> AbstractContextManager[None]:
+    """The lock of the checkpoints, for the process that writes them."""
+    return checkpoints.only_training(CHECKPOINTS) if team.is_first else nullcontext()
 
 
 def list_members(params: TrainParams) -> list[Member]:
@@ -102,26 +121,42 @@ def data_hashes() -> dict[str, str]:
     return {str(path): sha256(path) for path in (SAMPLE, SPLIT, IMAGES)}
 
 
-def train_member(member: Member, params: TrainParams, data: Data, device: torch.device, folder: Path) -> None:
-    """Train one network to its end, from its last finished epoch where there is one, and leave it in `folder`."""
+def train_member(member: Member, params: TrainParams, data: Data, team: Processes, folder: Path | None) -> None:
+    """Train one network to its end, from its last finished epoch where there is one.
+
+    `folder` keeps its checkpoints and, at the end, the network; None in all processes but the first.
+    """
     architecture = Architecture(member.model, params.channels, data.image_size)
     torch.manual_seed(member.seed)
-    training = Training(networks.build(architecture, member.weights), params, device)
-    if state := checkpoints.load_last(folder):
+    training = Training(networks.build(architecture, member.weights), params, data.train.labels.device, team)
+    if state := team.from_first(checkpoints.load_last(folder) if folder else None):
         training.restore(state)
     start = len(training.curve) + 1
-    print(
-        f"{member.model}, seed {member.seed}: {len(data.train.labels):,} images on {describe(device)}, epoch {start} on"
-    )
+    if folder:
+        announce(member, data, team, start)
     for _ in range(start, params.epochs + 1):
         row = training.run_epoch(member.seed, data.train, data.val)
-        checkpoints.save_last(training.state(), folder)
-        print(
-            f"epoch {row['epoch']:>3} of {params.epochs}  train loss {row['train_loss']:.4f}  "
-            f"val loss {row['val_loss']:.4f}  val AUROC {row['val_auroc']:.4f}  lr {row['lr']:.2e}",
-            flush=True,
-        )
-    finish(training, architecture, member.seed, folder)
+        if folder:
+            checkpoints.save_last(training.state(), folder)
+            report(row, params.epochs)
+    if folder:
+        finish(training, architecture, member.seed, folder)
+
+
+def announce(member: Member, data: Data, team: Processes, start: int) -> None:
+    """Say what is trained, where, and from which epoch on."""
+    labels = data.train.labels
+    where = f"{team.count} x {describe(labels.device)}" if team.count > 1 else describe(labels.device)
+    print(f"{member.model}, seed {member.seed}: {len(labels):,} images on {where}, epoch {start} on", flush=True)
+
+
+def report(row: dict[str, float], epochs: int) -> None:
+    """Say what an epoch came to."""
+    print(
+        f"epoch {row['epoch']:>3} of {epochs}  train loss {row['train_loss']:.4f}  "
+        f"val loss {row['val_loss']:.4f}  val AUROC {row['val_auroc']:.4f}  lr {row['lr']:.2e}",
+        flush=True,
+    )
 
 
 def load_data(device: torch.device) -> Data:

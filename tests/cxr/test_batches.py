@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import numpy as np
@@ -5,11 +6,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from cxr.batches import Epoch, Pixels, open_images
+from cxr.batches import BATCHES_AHEAD, Epoch, Pixels, open_images
 from cxr.errors import InputError
+from cxr.params import Augment
+from cxr.processes import Processes
 
 CPU = torch.device("cpu")
+STRENGTH = Augment(
+    flip=0.5, rotation=10, translation=0.1, scale=0.1, shear=1, brightness=0.1, contrast=0.1, erasing=0.5
+)
 
 
 @given(st.integers(1, 400), st.integers(2, 64), st.integers(0, 2**32 - 1), st.integers(1, 50))
@@ -39,10 +46,57 @@ def test_without_mixup_each_image_keeps_all_of_its_own() -> None:
 def test_pixels_are_those_of_the_rows_asked_for() -> None:
     images = np.arange(10 * 4, dtype=np.uint8).reshape(10, 2, 2)
     pixels = Pixels(images, np.array([9, 2, 5]), CPU)
-    taken = pixels.take(torch.tensor([2, 0]))
+    taken = next(pixels.batches([np.array([2, 0])]))
     assert taken.shape == (2, 1, 2, 2)
     assert torch.equal(taken * 255, torch.from_numpy(images[[5, 9]]).unsqueeze(1).float())
-    assert torch.equal(torch.cat(list(pixels.in_order(2))), pixels.take(torch.arange(3)))
+
+
+def test_streamed_and_resident_steps_have_the_same_bits() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8), np.uint8)
+    rows, labels = np.arange(1, 30), torch.rand(29, 15)
+    plan = Epoch.plan(29, 4, 0.2, 1, 1)
+    streamed, resident = (
+        list(plan.steps(Pixels(images, rows, CPU, resident=resident), labels, STRENGTH)) for resident in (False, True)
+    )
+    assert len(streamed) == len(plan.batches)
+    for step, other in zip(streamed, resident, strict=True):
+        assert torch.equal(step[0], other[0])
+        assert torch.equal(step[1], other[1])
+
+
+def test_images_are_read_from_the_map_ahead_of_their_step() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (400, 8, 8), np.uint8)
+    rows, read = np.arange(400), []
+
+    class Watched(Pixels):
+        def _read(self, places: NDArray[np.int64]) -> torch.Tensor:
+            read.append(int(places[0]))
+            return super()._read(places)
+
+    batches = Watched(images, rows, CPU).batches(np.split(rows, 100))
+    next(batches)
+    deadline = time.monotonic() + 10
+    while len(read) < 1 + BATCHES_AHEAD and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(read) == 1 + BATCHES_AHEAD
+    for _ in range(10):
+        next(batches)
+    assert read == [4 * number for number in range(len(read))]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_shares_of_all_processes_are_the_batches(count: int) -> None:
+    plan = Epoch.plan(50, 16, 0.2, 1, 1)
+    shares = [plan.share(Processes(rank, count)) for rank in range(count)]
+    for step, batch in enumerate(plan.batches):
+        parts = [share.batches[step] for share in shares]
+        assert np.array_equal(np.concatenate(parts), batch)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_batches_too_small_for_all_processes_are_refused() -> None:
+    with pytest.raises(InputError, match="too small for 3 devices: raise batch_size"):
+        Epoch.plan(50, 5, 0.2, 1, 1).share(Processes(0, 3))
 
 
 def test_an_array_of_another_kind_is_refused(tmp_path: Path) -> None:
@@ -67,4 +121,4 @@ def test_images_larger_than_memory_are_streamed_with_a_warning(
     images = np.arange(40, dtype=np.uint8).reshape(10, 2, 2)
     pixels = Pixels(images, np.arange(10), CPU)
     assert "reads them from the disk" in capsys.readouterr().err
-    assert pixels.take(torch.tensor([3])).shape == (1, 1, 2, 2)
+    assert torch.equal(next(pixels.batches([np.array([3])])).flatten() * 255, torch.tensor([12.0, 13, 14, 15]))
