@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint accept clean
+.PHONY: help repro test lint accept bench clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,14 @@ lint: .venv/tests ## Mend what a linter can, and check types
 accept: .venv/tests ## Full-size checks: twin clones, kills at random moments, shuffled labels (half an hour)
 	pytest -m accept --timeout 7200 --capture no
 
+bench: .venv/bench ## Time what two cores can time, beside what else one could use (half an hour)
+	python -m benchmarks.resize
+	python -m benchmarks.resize --memory 500 5000
+	python -m benchmarks.input
+	python -m benchmarks.training
+	python -m benchmarks.tables
+	python -m benchmarks.no_op
+
 clean: ## Remove the environment and tool caches; data, checkpoints and DVC's cache stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -41,4 +49,8 @@ clean: ## Remove the environment and tool caches; data, checkpoints and DVC's ca
 
 .venv/tests: requirements.txt requirements-dev.txt | .venv/bin/python
 	python -m pip install --quiet --requirement requirements-dev.txt
+	touch $@
+
+.venv/bench: requirements.txt requirements-bench.txt | .venv/bin/python
+	python -m pip install --quiet --requirement requirements-bench.txt
 	touch $@

@@ -107,7 +107,8 @@ def joined(devices: int) -> Iterator[Processes]:
         yield processes
     except RuntimeError as error:
         if isinstance(error, distributed.DistError) or "gloo" in str(error):
-            raise InputError(f"process {processes.rank} lost the others ({str(error).splitlines()[0]})") from None
+            said = str(error).partition("\n")[0]
+            raise InputError(f"process {processes.rank} lost the others ({said})") from None
         raise
     finally:
         distributed.destroy_process_group()

@@ -104,6 +104,27 @@ class Training:
             self.best_weights = {name: tensor.clone() for name, tensor in self.classifier.state_dict().items()}
         return row
 
+    def step(self, pixels: Tensor, labels: Tensor, share: float = 1.0) -> Tensor:
+        """Take one step of the optimizer.
+
+        Args:
+            pixels: float [images, 1, height, width], 0 to 1, on the device.
+            labels: float [images, 15], on the device.
+            share: how much of the whole batch this process has.
+
+        Returns:
+            This process's part of the batch's loss, float scalar on the device: reading it would make the host wait.
+        """
+        with self._autocast():
+            logits = self.trained(pixels)
+        loss = share * functional.binary_cross_entropy_with_logits(logits.float(), labels)
+        # The mean of all processes' gradients is to be that of the whole batch, hence their number.
+        self.scaler.scale(loss * self.processes.count).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
     def _train(self, plan: Epoch, train: LabelledImages, epoch: int) -> float:
         self.classifier.train()
         ours = plan.share(self.processes)
@@ -113,16 +134,7 @@ class Training:
         hidden = None if self.processes.is_first else True
         bar = tqdm(steps, f"epoch {epoch}", len(plan.batches), disable=hidden, leave=False, unit=" steps")
         for step, (pixels, labels) in enumerate(bar):
-            with self._autocast():
-                logits = self.trained(pixels)
-            loss = functional.binary_cross_entropy_with_logits(logits.float(), labels)
-            # Gradients are averaged over processes; weighted by its images, their mean is that of the whole batch.
-            loss = loss * (len(labels) / len(plan.batches[step]))
-            self.scaler.scale(loss * self.processes.count).backward()
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.optimizer.zero_grad(set_to_none=True)
-            losses[step] = loss.detach()
+            losses[step] = self.step(pixels, labels, len(labels) / len(plan.batches[step]))
         self.processes.add_up(losses)
         self.processes.average_buffers(self.classifier)
         return _mean_loss(losses.cpu().numpy(), plan, epoch)

@@ -1,0 +1,1 @@
+"""Speed and memory, side by side with what else one could use. RESULTS.md holds the figures."""

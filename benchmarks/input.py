@@ -1,0 +1,152 @@
+"""What input and augmentation cost: a step of training as it is, beside the same step on a batch that is there already.
+
+"streamed" reads each batch from the memory map, "resident" has all images on the device; "bare" trains on one batch
+that lies on the device, without augmentation. "DataLoader" is the usual way: worker processes open PNGs of 1024 x 1024,
+and resize and vary them one by one, with torchvision's transforms.
+
+Run: `python -m benchmarks.input` (15 minutes on two cores). `--toy` tries it in a minute.
+"""
+
+import os
+
+# As the stages do it, before PyTorch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import argparse
+import io
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from benchmarks.data import ROOT, originals, write_params, write_training_data
+from benchmarks.timing import alternate, show, show_machine
+from cxr import networks
+from cxr.batches import Epoch, Pixels, open_images
+from cxr.networks import Architecture
+from cxr.params import TrainParams, read_params
+from cxr.runtime import prepare
+from cxr.training import Training
+
+Work = Callable[[], object]
+
+
+class Case(NamedTuple):
+    """A network and the batches that it is trained on."""
+
+    model: str
+    channels: int
+    size: int  # pixels
+    batch: int
+    steps: int  # in each turn
+
+
+ON_CPU = [
+    Case("resnet10t", 1, 96, 32, 20),
+    Case("tf_efficientnet_lite0", 3, 128, 32, 8),
+    Case("efficientnet_b3", 3, 300, 8, 3),
+    Case("test_resnet", 1, 300, 32, 8),
+]
+ON_GPU = [Case("efficientnet_b3", 3, 300, 192, 20), Case("test_resnet", 1, 300, 192, 20)]
+TOY = [Case("test_resnet", 1, 64, 8, 3)]
+
+
+def main() -> None:
+    """Time every case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="how often each way has its turn")
+    parser.add_argument("--toy", action="store_true", help="small images, to see that it runs")
+    parser.add_argument("--no-loader", action="store_true", help="leave the DataLoader out")
+    arguments = parser.parse_args()
+    show_machine(("torch", "torchvision", "timm", "numpy", "pillow"))
+    on_gpu = torch.cuda.is_available()
+    for case in TOY if arguments.toy else ON_GPU if on_gpu else ON_CPU:
+        with tempfile.TemporaryDirectory() as folder:
+            times = alternate(ways(case, Path(folder), loader=not arguments.no_loader), arguments.rounds)
+        title = f"{case.model}, {case.size} px, {case.channels} channel(s), batches of {case.batch}"
+        show(title, times, case.steps, "step", "bare")
+
+
+def ways(case: Case, folder: Path, *, loader: bool) -> dict[str, Work]:
+    """Each way to do the steps of a case, after its preparation."""
+    count = case.batch * case.steps
+    write_training_data(folder, count, 2, case.size)
+    write_params(folder, ROOT / "params.yaml", mixup=0.2, **classic("augment"))
+    params = read_params(TrainParams, folder / "params.yaml")
+    device = prepare(os.cpu_count() or 1 if torch.cuda.is_available() else params.threads, deterministic=True)
+    training = Training(networks.build(Architecture(case.model, case.channels, case.size)), params, device)
+    training.classifier.train()
+    labels = (torch.rand(count, 15) < 0.1).float().to(device)
+    images = open_images(folder / "data/images.npy", count + 4)
+    plan = Epoch.plan(count, case.batch, params.mixup, 1, 1)
+
+    def from_map(*, resident: bool) -> Work:
+        pixels = Pixels(images, np.arange(count), device, resident=resident)
+        return lambda: [training.step(*step) for step in plan.steps(pixels, labels, params.augment)]
+
+    there = Pixels(images, np.arange(count), device, resident=True)
+    batch = next(there.batches(plan.batches[:1]))
+    found: dict[str, Work] = {
+        "bare": lambda: [training.step(batch, labels[: len(batch)]) for _ in range(case.steps)],
+        "this project, streamed": from_map(resident=False),
+        "this project, resident": from_map(resident=True),
+    }
+    if loader:
+        batches = usual_batches(case, params)
+        found["DataLoader"] = lambda: [
+            training.step(pixels.to(device), targets.to(device)) for pixels, targets in islice(batches, case.steps)
+        ]
+    return found
+
+
+def classic(name: str) -> dict[str, object]:
+    """A parameter of the classic recipe."""
+    preset = yaml.safe_load((ROOT / "presets/nih-40k.yaml").read_text(encoding="utf-8"))
+    return {name: preset[name]}
+
+
+class PngFiles(Dataset[tuple[Tensor, Tensor]]):
+    """The usual data set: opens a file, resizes it, varies it."""
+
+    def __init__(self, files: list[bytes], size: int, params: TrainParams, length: int) -> None:
+        vary = params.augment
+        self.files, self.length = files, length
+        self.transform = transforms.Compose(
+            [
+                transforms.Resize((size, size)),
+                transforms.RandomHorizontalFlip(vary.flip),
+                transforms.RandomAffine(vary.rotation, (vary.translation,) * 2, (1 - vary.scale, 1 + vary.scale)),
+                transforms.ColorJitter(vary.brightness, vary.contrast),
+                transforms.ToTensor(),
+                transforms.RandomErasing(vary.erasing),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        with Image.open(io.BytesIO(self.files[index % len(self.files)])) as image:
+            pixels: Tensor = self.transform(image.convert("L"))
+        return pixels, torch.zeros(15)
+
+
+def usual_batches(case: Case, params: TrainParams) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches without end, made by as many worker processes as there are cores."""
+    gray = [file for file in originals().values() if file[25] == 0]
+    files = PngFiles(gray, case.size, params, case.batch * 100_000)
+    workers = os.cpu_count() or 1
+    return iter(DataLoader(files, case.batch, num_workers=workers, pin_memory=torch.cuda.is_available()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Stages that work on tables: sample and split on all 112,120 rows, and evaluate's measures at 25,596 x 15.
+
+Sample and split run as processes of their own, on NIH's complete table from `../shared/nih-metadata` with an empty file
+for each image (sample only looks whether it is there). The measures are those of `stages.evaluate`, on random scores.
+
+Run: `python -m benchmarks.tables` (2 minutes).
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.data import ROOT, write_params
+from benchmarks.timing import alternate, show, show_machine
+from cxr.measures import best_f1_thresholds
+from cxr.tables import read_nih_table
+from stages.evaluate import measure
+
+METADATA = ROOT.parent / "shared/nih-metadata"
+
+
+def main() -> None:
+    """Time the stages and the measures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is run")
+    arguments = parser.parse_args()
+    show_machine(("pandas", "numpy", "scikit-learn"))
+    with tempfile.TemporaryDirectory() as name:
+        if METADATA.is_dir():
+            rows = write_complete(Path(name))
+            for size in (40_000, rows):
+                write_params(Path(name), ROOT / "params.yaml", raw_dir=".", sample={"size": size, "exclude": []})
+                stages = {stage: stage_of(stage, Path(name)) for stage in ("sample", "split")}
+                show(f"{size:,} of {rows:,} rows", alternate(stages, arguments.rounds), 1, "run", "sample")
+        else:
+            print("no ../shared/nih-metadata: sample and split are left out")
+    times = alternate({"measures": measures_at(25_596)}, arguments.rounds)
+    show("25,596 images, 15 classes", times, 1, "run", "measures")
+
+
+def write_complete(folder: Path) -> int:
+    """Lay out NIH's complete table and a file for each image; return how many there are."""
+    table = read_nih_table(METADATA)
+    (folder / "images").mkdir()
+    for path in METADATA.iterdir():
+        (folder / path.name).symlink_to(path.resolve())
+    for name in table["image"]:
+        (folder / "images" / name).touch()
+    return len(table)
+
+
+def stage_of(name: str, folder: Path) -> Callable[[], object]:
+    """A run of a stage, as `dvc repro` starts it."""
+    command = [sys.executable, "-m", f"stages.{name}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return lambda: subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def measures_at(images: int) -> Callable[[], object]:
+    """All that evaluate measures of so many images."""
+    random = np.random.default_rng(0)
+    labels = (random.random((images, 15)) < 0.05).astype(np.uint8)
+    scores = 1 / (1 + np.exp(-random.normal(size=labels.shape) - labels))
+    return lambda: measure(labels, scores, best_f1_thresholds(labels, scores))
+
+
+if __name__ == "__main__":
+    main()
