@@ -1,0 +1,107 @@
+"""Thresholds chosen on validation by a named rule, and what decisions at them are worth.
+
+A class is called where its score is at or above its threshold. The numbers of an operating point are sensitivity
+TP / (TP + FN), specificity TN / (TN + FP), positive predictive value (PPV) TP / (TP + FP) and negative predictive
+value (NPV) TN / (TN + FN).
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
+
+from cxr.measures import Labels, PerClass, Scores, best_f1_thresholds, both_values, confusion
+
+Rule = Literal["f1", "youden", "sensitivity"]
+RATES = ("sensitivity", "specificity", "ppv", "npv")
+UNDECIDED = 0.5
+
+
+def choose(rule: Rule, labels: Labels, scores: Scores, sensitivity: float) -> PerClass:
+    """The threshold of each class, float64 [classes], by `rule`, on images of validation.
+
+    A class without positives or without negatives, where no threshold is better than another, gets `UNDECIDED`;
+    `both_values(labels)` says which these are.
+
+    Args:
+        rule: f1 (highest F1), youden (highest sensitivity + specificity - 1: Youden 1950, "Index for rating diagnostic
+            tests") or sensitivity (the highest threshold that reaches `sensitivity`).
+        labels: uint8 [images, classes], 0 or 1.
+        scores: float [images, classes].
+        sensitivity: above 0 and up to 1; used by the rule of that name only.
+
+    Raises:
+        ValueError: where there is no such rule, or no such sensitivity.
+    """
+    decided = both_values(labels)
+    thresholds = np.full(labels.shape[1], UNDECIDED)
+    thresholds[decided] = _by_rule(rule, labels[:, decided], scores[:, decided], sensitivity)
+    return thresholds
+
+
+def operating_points(labels: Labels, decisions: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The four `RATES` of each class, float64 [classes, 4]; nan where there is nothing to count them on (0 / 0)."""
+    return rates(confusion(labels, decisions))
+
+
+def rates(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """The four `RATES`, float64 [..., 4], from counts as `confusion` has them, [..., 4]; 0 / 0 is nan."""
+    true_negatives, false_positives, false_negatives, true_positives = np.moveaxis(counts, -1, 0)
+    with np.errstate(invalid="ignore"):
+        return np.stack(
+            [
+                true_positives / (true_positives + false_negatives),
+                true_negatives / (true_negatives + false_positives),
+                true_positives / (true_positives + false_positives),
+                true_negatives / (true_negatives + false_negatives),
+            ],
+            axis=-1,
+        )
+
+
+def weighted_confusion(labels: Labels, decisions: NDArray[np.bool_], weights: NDArray[Any]) -> NDArray[np.float64]:
+    """`confusion` with each image counted as often as its weight says, for many sets of weights at once.
+
+    Args:
+        labels: uint8 [images, classes], 0 or 1.
+        decisions: bool [images, classes].
+        weights: int or float [sets, images], such as how often each resample of a bootstrap has the image.
+
+    Returns:
+        float64 [sets, classes, 4].
+    """
+    weights = weights.astype(np.float64)
+    outcome = 2 * labels.astype(np.int64) + decisions
+    return np.stack([weights @ (outcome == kind).astype(np.float64) for kind in range(4)], axis=-1)
+
+
+def _by_rule(rule: Rule, labels: Labels, scores: Scores, sensitivity: float) -> PerClass:
+    if rule == "f1":
+        return best_f1_thresholds(labels, scores)
+    if rule == "youden":
+        return _each(_highest_youden, labels, scores)
+    if rule != "sensitivity":
+        raise ValueError(f"no rule is called {rule!r}; there are f1, youden and sensitivity")
+    if not 0 < sensitivity <= 1:
+        raise ValueError(f"a sensitivity is above 0 and up to 1, not {sensitivity}")
+    return _each(lambda truth, score: _reaching(sensitivity, truth, score), labels, scores)
+
+
+def _each(threshold: Callable[[Labels, Scores], float], labels: Labels, scores: Scores) -> PerClass:
+    return np.array([threshold(*column) for column in zip(labels.T, scores.T, strict=True)], np.float64)
+
+
+def _highest_youden(truth: Labels, score: Scores) -> float:
+    """The highest of the best thresholds; never above all scores, which the curve starts with and JSON lacks."""
+    false_positive_rate, true_positive_rate, candidates = roc_curve(truth, score)
+    return float(candidates[1:][np.argmax((true_positive_rate - false_positive_rate)[1:])])
+
+
+def _reaching(sensitivity: float, truth: Labels, score: Scores) -> float:
+    """The score of the positive at which, counted from the highest, enough are called."""
+    falling = np.sort(score[truth == 1])[::-1]
+    # Compared as shares: how many are enough, 0.7 · 10, would come out as 7.000000000000001.
+    reached = np.arange(1, len(falling) + 1) / len(falling)
+    return float(falling[np.argmax(reached >= sensitivity)])

@@ -1,0 +1,122 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import precision_score, recall_score
+
+from cxr import thresholds
+from cxr.measures import Labels, Scores, both_values, confusion
+
+Called = NDArray[np.bool_]
+SEEDS = st.integers(0, 10_000)
+
+
+def predictions(seed: int, images: int = 30, classes: int = 3) -> tuple[Labels, Scores]:
+    """Random labels of every class, and scores that know something of them and have ties."""
+    random = np.random.default_rng(seed)
+    labels = (random.random((images, classes)) < 0.3).astype(np.uint8)
+    labels[0], labels[1] = 0, 1
+    return labels, np.round(random.normal(size=labels.shape) + labels, 1)
+
+
+def f1(truth: Labels, called: Called) -> float:
+    return float(2 * (truth & called).sum() / (truth.sum() + called.sum()))
+
+
+def youden(truth: Labels, called: Called) -> float:
+    return float(called[truth == 1].mean() - called[truth == 0].mean())
+
+
+@settings(deadline=None, max_examples=40)
+@given(SEEDS)
+@pytest.mark.parametrize(("rule", "index"), [("f1", f1), ("youden", youden)])
+def test_no_threshold_is_better_by_its_rule(
+    rule: thresholds.Rule, index: Callable[[Labels, Called], float], seed: int
+) -> None:
+    labels, scores = predictions(seed)
+    chosen = thresholds.choose(rule, labels, scores, 0.9)
+    for truth, score, threshold in zip(labels.T, scores.T, chosen, strict=True):
+        best = max(index(truth, score >= candidate) for candidate in score)
+        assert index(truth, score >= threshold) == pytest.approx(best)
+
+
+@settings(deadline=None, max_examples=40)
+@given(SEEDS, st.sampled_from([0.01, 0.1, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0]))
+def test_no_higher_threshold_reaches_the_sensitivity(seed: int, wanted: float) -> None:
+    labels, scores = predictions(seed)
+    chosen = thresholds.choose("sensitivity", labels, scores, wanted)
+    for truth, score, threshold in zip(labels.T, scores.T, chosen, strict=True):
+        reaching = [candidate for candidate in score if (score[truth == 1] >= candidate).mean() >= wanted]
+        assert threshold == max(reaching)
+
+
+def test_seven_of_ten_positives_are_a_sensitivity_of_0_7() -> None:
+    labels = np.ones((11, 1), np.uint8)
+    labels[10] = 0
+    scores = np.arange(11, 0, -1.0)[:, None]
+    assert thresholds.choose("sensitivity", labels, scores, 0.7).tolist() == [5.0]
+
+
+def test_scores_worse_than_chance_still_give_a_finite_threshold() -> None:
+    labels = np.array([[1], [1], [0], [0]], np.uint8)
+    scores = np.array([[0.1], [0.2], [0.8], [0.9]])
+    assert np.isfinite(thresholds.choose("youden", labels, scores, 0.9)).all()
+
+
+@pytest.mark.parametrize("rule", ["f1", "youden", "sensitivity"])
+def test_a_class_with_one_value_gets_one_half(rule: thresholds.Rule) -> None:
+    labels, scores = predictions(1)
+    labels[:, 0], labels[:, 2] = 0, 1
+    chosen = thresholds.choose(rule, labels, scores, 0.9)
+    assert both_values(labels).tolist() == [False, True, False]
+    assert chosen[[0, 2]].tolist() == [0.5, 0.5]
+    assert chosen[1] == thresholds.choose(rule, labels[:, [1]], scores[:, [1]], 0.9)[0]
+
+
+def test_an_unknown_rule_and_an_impossible_sensitivity_are_refused() -> None:
+    labels, scores = predictions(1)
+    with pytest.raises(ValueError, match="no rule is called 'best'"):
+        thresholds.choose("best", labels, scores, 0.9)  # type: ignore[arg-type]
+    for sensitivity in (0.0, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="above 0 and up to 1"):
+            thresholds.choose("sensitivity", labels, scores, sensitivity)
+
+
+@settings(deadline=None, max_examples=20)
+@given(SEEDS)
+def test_rates_are_scikit_learns(seed: int) -> None:
+    labels, scores = predictions(seed)
+    decisions = scores >= 0.5
+    points = thresholds.operating_points(labels, decisions)
+    for column, point in enumerate(points):
+        truth, decision = labels[:, column], decisions[:, column]
+        expected = [
+            rate(truth, decision, pos_label=label, zero_division=np.nan)
+            for rate in (recall_score, precision_score)
+            for label in (1, 0)
+        ]
+        np.testing.assert_allclose(point, expected)
+
+
+def test_what_cannot_be_counted_is_nan() -> None:
+    labels = np.array([[0, 1, 0], [0, 1, 1]], np.uint8)
+    decisions = np.array([[False, True, True], [False, True, True]])
+    np.testing.assert_array_equal(
+        thresholds.operating_points(labels, decisions),
+        [[np.nan, 1, np.nan, 1], [1, np.nan, 1, np.nan], [1, 0, 0.5, np.nan]],
+    )
+
+
+@settings(deadline=None, max_examples=20)
+@given(SEEDS)
+def test_a_weight_counts_an_image_that_often(seed: int) -> None:
+    labels, scores = predictions(seed)
+    decisions = scores >= 0.5
+    weights = np.random.default_rng(seed).integers(0, 3, (4, len(labels)))
+    weighted = thresholds.weighted_confusion(labels, decisions, weights)
+    for counts, weight in zip(weighted, weights, strict=True):
+        np.testing.assert_array_equal(counts, confusion(labels.repeat(weight, 0), decisions.repeat(weight, 0)))
+    assert thresholds.rates(weighted).shape == (4, 3, 4)
