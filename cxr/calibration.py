@@ -14,7 +14,7 @@ from cxr.measures import Labels, PerClass, Scores
 # a network that is surer than this (log-odds beyond 27.6) says no more by it.
 BOUND = 1e-12
 # Simulated with 10 positives of 6,000, fitting costs 1 % of the log loss where probabilities were right already, and
-# takes 10 to 27 % off it where they were not; but fewer positives than this may be of one or two patients.
+# takes 11 to 27 % off it where they were not; but fewer positives than this may be of one or two patients.
 FEWEST = 10
 
 

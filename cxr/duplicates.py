@@ -94,7 +94,7 @@ def candidates(hashes: Hashes, split_of: NDArray[np.object_]) -> Iterator[Pairs]
         for start in range(0, len(second) if len(first) else 0, _ROWS):
             rows = second[start : start + _ROWS]
             # Every hash against every other: one or two nanoseconds a pair, and nothing is missed. Places are sought
-            # in one dimension, since numpy is four times slower at it in two.
+            # in one dimension, since numpy is three times slower at it in two.
             near = np.bitwise_count(hashes[rows, None] ^ hashes[first]) <= FARTHEST
             row, place = np.divmod(np.flatnonzero(near), len(first))
             if len(row):
@@ -149,7 +149,7 @@ def _waves(images: NDArray[np.uint8]) -> Waves:
     """
     height, width = images.shape[1:]
     edges, cosines = _edges(height), _cosines()
-    # Sums of whole numbers, a row of blocks at a time, take a fifth of the time of a product of matrices. 16 bits hold
+    # Sums of whole numbers, a row of blocks at a time, take a third of the time of a product of matrices. 16 bits hold
     # the sum of 257 pixels, the height of a block in images of 8,224 pixels.
     sums = [images[:, top:bottom].sum(axis=1, dtype=np.uint16) for top, bottom in pairwise(edges)]
     lines = np.stack(sums, axis=1).astype(np.float32).reshape(-1, width)
