@@ -103,14 +103,23 @@ class Bootstrapped:
         """The 95 % interval of each class, low and high, float [classes, 2].
 
         On the logit scale the value plus and minus Student's t times the standard deviation of the resampled values,
-        over those resamples in which the class is defined. Percentiles are simpler, but with ten positive patients
-        at an AUROC of 0.9 they cover the truth 83 times in 100; these 93 to 97 times. A resampled value of exactly 0
+        over those resamples in which the class is defined. Percentiles are simpler, but with ten positive patients at
+        an AUROC of 0.9 they cover the truth about 83 times in 100, these about 97. A resampled value of exactly 0
         or 1 has no logit: it counts as halfway to the next value. An interval is nan where the value is undefined,
         where it rests on a single patient, and where all resamples agree, as they do at an AUROC of 1: then the
         bootstrap cannot tell.
         """
         columns = zip(self.value, self.resampled.T, self.freedom, strict=True)
         return np.array([_logit_interval(value, resampled, freedom) for value, resampled, freedom in columns])
+
+
+def joined(*measures: Bootstrapped) -> Bootstrapped:
+    """The classes of several measures side by side, as of the means and of the classes themselves."""
+    return Bootstrapped(
+        np.concatenate([measure.value for measure in measures]),
+        np.hstack([measure.resampled for measure in measures]),
+        np.concatenate([measure.freedom for measure in measures]),
+    )
 
 
 def auroc_and_average_precision(
