@@ -1,0 +1,239 @@
+"""Comparing revisions, as a person does it, in a small repository whose one stage writes the tables in no time."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr.errors import InputError
+from cxr.files import write_csv
+from cxr.findings import CLASSES
+from cxr.measures import auroc
+from cxr.paths import PREDICTIONS, SAMPLE
+from tests.conftest import error_of, files_in
+from tests.project import ROOT, commit, run
+from tests.tools.predictions import tables
+from tools.compare import as_json, check, command_line, compare, draw, main, report, sentence, verdict
+from tools.revisions import TestSet, parse_test_set, read_test_set, share
+
+MAKE = """
+import yaml
+from tests.tools.predictions import write_tables
+write_tables(**yaml.safe_load(open("params.yaml")))
+"""
+PIPELINE = """
+stages:
+  make:
+    cmd: python make.py
+    params: [first, noise, seed]
+    outs: [data/predictions.csv, data/sample.csv]
+"""
+
+
+def drawn(name: str, first: int = 0, noise: float = 1, seed: int = 1) -> TestSet:
+    return parsed(name, *tables(first, noise, seed))
+
+
+def parsed(name: str, predictions: pd.DataFrame, sample: pd.DataFrame) -> TestSet:
+    content = {PREDICTIONS: predictions.to_csv(index=False), SAMPLE: sample.to_csv(index=False)}
+    return parse_test_set(name, None, lambda path: content[path].encode())
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the tags `start` (no predictions), `good` and `later` (other images), a pushed cache, and the
+    experiment `crippled`; the workspace is `good` with another seed."""
+    folder = tmp_path_factory.mktemp("history")
+    run(folder, "git", "init", "--quiet", "--initial-branch", "main")
+    for key, value in (("user.name", "Test"), ("user.email", "test@example.org"), ("commit.gpgsign", "false")):
+        run(folder, "git", "config", key, value)
+    run(folder, "dvc", "init", "--quiet")
+    commit(folder, "Start")
+    run(folder, "git", "tag", "start")
+    (folder / "make.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{MAKE}", encoding="utf-8")
+    (folder / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
+    for tag, first in (("later", 120), ("good", 0)):
+        make(folder, first=first, seed=1)
+        commit(folder, tag)
+        run(folder, "git", "tag", tag)
+    run(folder, "dvc", "exp", "run", "--quiet", "--name", "crippled", "-S", "noise=4")
+    for table, path in zip(tables(seed=2), (PREDICTIONS, SAMPLE), strict=True):
+        write_csv(table, folder / path)
+    return folder
+
+
+def make(folder: Path, **params: int) -> None:
+    text = "".join(f"{key}: {value}\n" for key, value in {"noise": 1, **params}.items())
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    run(folder, "dvc", "repro", "--quiet")
+
+
+def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.compare", *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def call_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, *words: str
+) -> tuple[str, str]:
+    """The same in this process, which spares its start: what it prints, and its warnings."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["compare", *words])
+    main()
+    printed = capsys.readouterr()
+    return printed.out, printed.err
+
+
+def test_a_crippled_experiment_is_worse_than_a_commit(history: Path, tmp_path: Path) -> None:
+    before = files_in(history / "data")
+    done = call(history, "good", "crippled", "--plot", str(tmp_path / "plots" / "difference.png"))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("A: good (")
+    assert "120 images of 40 patients" in lines[2]
+    assert [line.split()[0] for line in lines[5:22]] == ["mean", "mean", *(name.split()[0] for name in CLASSES)]
+    assert lines[-2].startswith("crippled is worse than good: mean AUROC -0.")
+    assert "not two recipes" in lines[-1]
+    assert (tmp_path / "plots/difference.png").read_bytes().startswith(b"\x89PNG")
+    assert files_in(history / "data") == before
+
+
+def test_another_seed_cannot_be_told_from_head_and_json_has_every_digit(history: Path) -> None:
+    done = call(history, "--json", "--resamples", "500")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["a"]["revision"], found["b"]["revision"], found["b"]["commit"]) == ("HEAD", "workspace", None)
+    assert found["a"]["commit"] == run(history, "git", "rev-parse", "HEAD").strip()
+    assert found["verdict"] == "undecided"
+    assert found["sentence"].startswith("No difference can be told between HEAD and workspace: ")
+    assert (found["images"], found["patients"], found["resamples"]) == (120, 40, 500)
+    a, b = drawn("a", seed=1), drawn("b", seed=2)
+    for side, key in ((a, "a"), (b, "b")):
+        expected = auroc(side.labels.to_numpy(), side.images[list(CLASSES)].to_numpy())
+        np.testing.assert_allclose([found["auroc"][name][key] for name in CLASSES], expected, rtol=1e-12)
+        assert found["auroc"]["mean_15"][key] == pytest.approx(expected.mean(), rel=1e-12)
+    assert found["auroc"]["mean_14"]["p_holm"] is None
+    assert all(found["auroc"][name]["p_holm"] >= found["auroc"][name]["p_value"] for name in CLASSES)
+
+
+def test_where_the_test_sets_differ_those_in_both_are_compared_with_a_warning(
+    history: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, errors = call_here(monkeypatch, capsys, history, "later", "good")
+    assert errors == (
+        "warning: the test sets differ: 60 images are in both, 60 only in later, 60 only in good; "
+        "compared on those in both\n"
+    )
+    assert "60 images of 20 patients" in output
+
+
+def test_an_unknown_revision_ends_with_one_message(history: Path) -> None:
+    assert error_of(call(history, "nonesuch")) == "error: nonesuch: unknown Git revision 'nonesuch'\n"
+
+
+def test_a_commit_without_predictions_is_named(history: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(history)
+    with pytest.raises(InputError, match=r"start has no data/predictions.csv: its pipeline makes none"):
+        read_test_set("start")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--resamples", "20"], "--resamples 20: with fewer than 299"),
+        (["--plot", "difference.svg"], r"--plot difference.svg: the plot is a PNG"),
+    ],
+)
+def test_what_could_not_be_done_is_refused_before_any_work(words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check(command_line().parse_args(words))
+
+
+def test_outside_of_a_repository_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="HEAD: you are not inside of a DVC repository"):
+        read_test_set("HEAD")
+
+
+def test_what_is_in_no_cache_is_read_from_a_remote_or_named(
+    history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(history, "dvc", "remote", "add", "--local", "--default", "--force", "store", str(tmp_path / "store"))
+    run(history, "dvc", "push", "--quiet", "--all-tags")
+    clone = tmp_path / "clone"
+    run(tmp_path, "git", "clone", "--quiet", str(history), str(clone))
+    error = error_of(call(clone, "later", "good"))
+    revision = run(clone, "git", "rev-parse", "later")[:7]
+    assert "data/predictions.csv of later is neither in DVC's cache nor in a remote that can be reached" in error
+    assert f"git checkout {revision} && dvc pull data/predictions.csv data/sample.csv" in error
+    assert f"git checkout {revision} && dvc repro" in error
+    # A remote that no commit knows of yet.
+    run(clone, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    output, _ = call_here(monkeypatch, capsys, clone, "later")
+    assert "60 images of 20 patients" in output
+
+
+def test_without_a_shared_image_nothing_is_compared() -> None:
+    with pytest.raises(InputError, match="a and b have no test image in common"):
+        share(drawn("a"), drawn("b", first=3000))
+
+
+def test_other_labels_and_patients_of_shared_images_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    predictions, sample = tables(seed=2)
+    tested = predictions.index[predictions["split"] == "test"]
+    sample.loc[tested[:7], "Edema"] = 1 - sample.loc[tested[:7], "Edema"]
+    predictions.loc[tested[:2], "patient"] = 999
+    a, b = share(drawn("a"), parsed("b", predictions, sample))
+    assert capsys.readouterr().err == (
+        "warning: 7 shared images have other labels in a; those of b are taken\n"
+        "warning: 2 shared images have other patients in a; those of b are taken\n"
+    )
+    found = compare(a, b, 299).table
+    expected = auroc(b.labels.to_numpy(), a.images[list(CLASSES)].to_numpy())
+    np.testing.assert_allclose(found["a"].iloc[2:], expected, rtol=1e-12)
+
+
+def test_tables_of_two_runs_or_of_something_else_are_refused() -> None:
+    predictions, sample = tables()
+    with pytest.raises(InputError, match="is not of the images in"):
+        parsed("a", predictions, sample.iloc[:-5])
+    with pytest.raises(InputError, match=r"data/predictions.csv of a is not the table that"):
+        parsed("a", predictions.drop(columns="Edema"), sample)
+
+
+def test_a_class_without_positives_is_named_and_has_no_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictions, sample = tables()
+    sample["Hernia"] = 0
+    a, b = parsed("a", predictions, sample), parsed("b", tables(seed=2)[0], sample)
+    comparison = compare(a, b, 299)
+    report(comparison, a, b)
+    draw(comparison, a, b, tmp_path / "plot.png")
+    printed = capsys.readouterr()
+    assert printed.err == "warning: no AUROC, for want of positives or negatives: Hernia; left out of the means\n"
+    assert re.search(r"^Hernia +0( +-){6}$", printed.out, re.MULTILINE)
+    rows = as_json(comparison, a, b)["auroc"]
+    assert rows["Hernia"]["p_value"] is None
+    assert rows["mean_15"]["b"] == pytest.approx(np.mean([rows[name]["b"] for name in CLASSES if name != "Hernia"]))
+
+
+def test_better_is_the_other_way_round() -> None:
+    good, bad = drawn("good"), drawn("bad", noise=4)
+    there, back = compare(good, bad, 499), compare(bad, good, 499)
+    assert (verdict(there), verdict(back)) == ("worse", "better")
+    np.testing.assert_allclose(there.table["low"], -back.table["high"])
+    np.testing.assert_array_equal(there.table["p_value"], back.table["p_value"])
+
+
+def test_the_same_predictions_are_said_to_be_the_same() -> None:
+    a, b = drawn("a"), drawn("b")
+    assert sentence(compare(a, b, 299), a, b) == "a and b predict the same."
