@@ -1,13 +1,17 @@
-"""Stages that work on tables: sample and split on all 112,120 rows, and evaluate's measures at 25,596 x 15.
+"""Work on tables: sample and split on all 112,120 rows, and evaluate's measures at 25,596 x 15, 1,000 resamples.
 
 Sample and split run as processes of their own, on NIH's complete table from `../shared/nih-metadata` with an empty file
-for each image (sample only looks whether it is there). The measures are those of `stages.evaluate`, on random scores.
+for each image (sample only looks whether it is there). The measures are all that `stages.evaluate` writes into
+`metrics/`, on random scores; the peak memory is that of the whole process.
 
 Run: `python -m benchmarks.tables` (2 minutes).
 """
 
 import argparse
+import contextlib
+import io
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -16,11 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.data import ROOT, write_params
+from benchmarks.data import ROOT, sample_table, write_params
 from benchmarks.timing import alternate, show, show_machine
-from cxr.measures import best_f1_thresholds
-from cxr.tables import read_nih_table
-from stages.evaluate import measure
+from cxr.evidence import measure
+from cxr.params import EvaluateParams, read_params
+from cxr.tables import label_matrix, read_nih_table
+from stages import evaluate
 
 METADATA = ROOT.parent / "shared/nih-metadata"
 
@@ -42,6 +47,7 @@ def main() -> None:
             print("no ../shared/nih-metadata: sample and split are left out")
     times = alternate({"measures": measures_at(25_596)}, arguments.rounds)
     show("25,596 images, 15 classes", times, 1, "run", "measures")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
 
 
 def write_complete(folder: Path) -> int:
@@ -63,11 +69,22 @@ def stage_of(name: str, folder: Path) -> Callable[[], object]:
 
 
 def measures_at(images: int) -> Callable[[], object]:
-    """All that evaluate measures of so many images."""
+    """All that evaluate measures of so many images, two of each patient."""
     random = np.random.default_rng(0)
-    labels = (random.random((images, 15)) < 0.05).astype(np.uint8)
+    table = sample_table(images)
+    table["age"], table["sex"] = random.integers(5, 90, images), random.choice(["F", "M"], images)
+    labels = label_matrix(table)
     scores = 1 / (1 + np.exp(-random.normal(size=labels.shape) - labels))
-    return lambda: measure(labels, scores, best_f1_thresholds(labels, scores))
+    params = read_params(EvaluateParams, ROOT / "params.yaml")
+
+    def work() -> None:
+        decisions = evaluate.decide(labels, scores, params)
+        test = evaluate.Test(table, labels, scores, np.arange(images), "random scores")
+        classes = measure(labels, scores, decisions.thresholds)
+        with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), contextlib.redirect_stdout(io.StringIO()):
+            evaluate.write_metrics(test, classes, decisions, params, synthetic=False)
+
+    return work
 
 
 if __name__ == "__main__":

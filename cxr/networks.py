@@ -117,8 +117,8 @@ def save(classifier: Classifier, architecture: Architecture, description: dict[s
         raise InputError(f"{path} cannot be written; is the disk full? ({error})") from None
 
 
-def load(path: Path) -> tuple[Classifier, dict[str, Any]]:
-    """Read a file that `save` wrote; return the network, ready to predict, and what the file says of it.
+def describe(path: Path) -> dict[str, Any]:
+    """What a file that `save` wrote says of its network.
 
     Raises:
         InputError: where the file is missing, broken, or was not written by this project.
@@ -133,6 +133,16 @@ def load(path: Path) -> tuple[Classifier, dict[str, Any]]:
         raise InputError(f"{path} has no description of its network: it was not written by this project")
     if about["classes"] != list(CLASSES):
         raise InputError(f"{path} was trained for other classes: {', '.join(about['classes'])}")
+    return dict(about)
+
+
+def load(path: Path) -> tuple[Classifier, dict[str, Any]]:
+    """Read a file that `save` wrote; return the network, ready to predict, and what the file says of it.
+
+    Raises:
+        InputError: where the file is missing, broken, or was not written by this project.
+    """
+    about = describe(path)
     architecture = Architecture(**{name: about[name] for name in Architecture._fields})
     classifier = build(architecture)
     classifier.mean.copy_(torch.tensor(about["mean"]).view_as(classifier.mean))

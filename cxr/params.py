@@ -86,6 +86,15 @@ class Augment(Strict):
     erasing: Probability = Field(description="probability that a rectangle is erased")
 
 
+class Threshold(Strict):
+    """How the threshold of each class is chosen on validation."""
+
+    rule: Literal["f1", "youden", "sensitivity"] = Field(
+        description="highest F1, highest sensitivity + specificity, or the highest threshold of a wanted sensitivity"
+    )
+    sensitivity: float = Field(gt=0, le=1, description="the wanted sensitivity; used by the rule of that name only")
+
+
 class SampleParams(Strict):
     """What the stage sample reads."""
 
@@ -140,6 +149,9 @@ class EvaluateParams(Strict):
     models: Models
     seeds: Seeds
     batch_size: BatchSize
+    threshold: Threshold
+    calibration_bins: int = Field(ge=2, description="bins of the calibration error and the reliability curves")
+    resamples: int = Field(ge=100, le=100_000, description="draws of patients that the intervals are made from")
     threads: Threads
     deterministic: Deterministic
 

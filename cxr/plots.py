@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from cxr.calibration import reliability
 from cxr.findings import CLASSES
 from cxr.measures import Labels, Scores, both_values
 
@@ -19,6 +21,7 @@ from cxr.measures import Labels, Scores, both_values
 POINTS = 200
 OUTCOMES = ("true_negatives", "false_positives", "false_negatives", "true_positives")
 Curves = dict[str, pd.DataFrame]
+Intervals = dict[str, dict[str, float | None]]  # by name: value, low, high
 
 
 def file_name(name: str) -> str:
@@ -77,16 +80,44 @@ def draw_curves(curves: Curves, title: str, path: Path) -> None:
     _save(figure, path)
 
 
-def draw_classes(test: pd.DataFrame, note: str, path: Path) -> None:
-    """AUROC of each class, highest first, beside chance."""
+def draw_classes(test: pd.DataFrame, intervals: Intervals, note: str, path: Path) -> None:
+    """AUROC of each class with its 95 % interval, highest first, beside chance."""
     ordered = test.dropna(subset="auroc").sort_values("auroc")
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
     names = [f"{name}  ({positives})" for name, positives in zip(ordered.index, ordered["positives"], strict=True)]
-    bars = axes.barh(names, ordered["auroc"], color="tab:blue")
-    axes.bar_label(bars, fmt="%.3f", padding=3)
+    _draw_intervals(axes, names, [intervals[str(name)] for name in ordered.index])
     axes.axvline(0.5, color="0.4", linestyle="--", linewidth=0.8)
-    axes.set(xlim=(0, 1.08), xlabel="AUROC (dashed: chance)", title=f"AUROC by class (positives), {note}")
+    axes.set(xlabel="AUROC, 95 % interval (dashed: chance)", title=f"AUROC by class (positives), {note}")
+    _save(figure, path)
+
+
+def draw_subgroups(report: dict[str, Any], note: str, path: Path) -> None:
+    """Mean AUROC of each group of patients with its 95 % interval; the means of one attribute can be compared."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    shown = {
+        f"{attribute}: {name}  ({group['images']:,} images, {group['classes_in_mean']} classes)": group["auroc"]["mean"]
+        for attribute, part in reversed(report.items())
+        for name, group in reversed(part["groups"].items())
+        if "mean" in group["auroc"]
+    }
+    _draw_intervals(axes, list(shown), list(shown.values()))
+    axes.set(xlabel="mean AUROC, 95 % interval", title=f"Subgroups, {note}")
+    _save(figure, path)
+
+
+def draw_reliability(labels: Labels, before: Scores, after: Scores, bins: int, note: str, path: Path) -> None:
+    """How often each class came true, by its probability, before and after calibration."""
+    figure, panels = _grid(f"Reliability before and after calibration on validation, {note}")
+    for column, axes in enumerate(panels):
+        for scores, name, style in ((before, "before", "--"), (after, "after", "-")):
+            curve = reliability(labels[:, column], scores[:, column], bins)
+            axes.plot(curve["mean_predicted"], curve["observed"], style, marker=".", label=name)
+        axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
+        _label(axes, CLASSES[column], "probability", "share of positives")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    panels[0].legend(fontsize="small")
     _save(figure, path)
 
 
@@ -172,6 +203,17 @@ def _grid(title: str, height: float = 2.8) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(13, 3 * height), layout="constrained")
     figure.suptitle(title)
     return figure, list(figure.subplots(3, 5).flat)
+
+
+def _draw_intervals(axes: Axes, names: list[str], entries: list[dict[str, float | None]]) -> None:
+    """A point with its interval for each name, from value, low and high; the point alone where there is no interval."""
+    for place, (name, entry) in enumerate(zip(names, entries, strict=True)):
+        value, low, high = (entry[key] for key in ("value", "low", "high"))
+        if value is not None:
+            reach = None if low is None or high is None else [[max(value - low, 0)], [max(high - value, 0)]]
+            axes.errorbar([value], [name], xerr=reach, fmt="o", color="tab:blue", capsize=3)
+            axes.annotate(f"{value:.3f}", (value, place), (0, 4), textcoords="offset points", fontsize="x-small")
+    axes.margins(y=0.05)
 
 
 def _label(axes: Axes, title: str, x: str, y: str) -> None:

@@ -1,6 +1,6 @@
 """Subgroups of patients: whether the networks serve women and men, young and old, and both views alike."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -58,20 +58,6 @@ def counts(masks: Mapping[Group, Mask], labels: Labels) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["attribute", "group", "class", "images", "positives", "enough"])
 
 
-def by_group(
-    masks: Mapping[Group, Mask], labels: Labels, measure: Callable[[Mask], NDArray[np.float64]]
-) -> dict[Group, NDArray[np.float64]]:
-    """What `measure` says of each group, float64 [..., classes]; nan for classes of which a group has not `enough`.
-
-    Args:
-        masks: of `groups`.
-        labels: uint8 [images, classes], 0 or 1.
-        measure: of the images in a mask, float [..., classes]: [classes] such as
-            `lambda mask: auroc(labels[mask], scores[mask])`, or [resamples, classes] for an interval.
-    """
-    return {group: np.where(enough(labels[mask]), measure(mask), np.nan) for group, mask in masks.items()}
-
-
 def shared_classes(values: Mapping[Group, PerClass], attribute: str) -> Mask:
     """The classes that all groups of `attribute` have a value of, bool [classes].
 
@@ -90,7 +76,7 @@ def largest_gaps(values: Mapping[Group, PerClass]) -> pd.DataFrame:
     nothing without the interval of the difference between the two groups that it names.
 
     Args:
-        values: of each group, float [15], from `by_group`.
+        values: of each group, float [15]; nan for classes of which a group has not `enough`.
 
     Returns:
         A row for each attribute and class: attribute, class, highest and lowest (groups), gap, and classes, the number

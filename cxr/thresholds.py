@@ -1,21 +1,14 @@
-"""Thresholds chosen on validation by a named rule, and what decisions at them are worth.
-
-A class is called where its score is at or above its threshold. The numbers of an operating point are sensitivity
-TP / (TP + FN), specificity TN / (TN + FP), positive predictive value (PPV) TP / (TP + FP) and negative predictive
-value (NPV) TN / (TN + FN).
-"""
+"""Thresholds chosen on validation by a named rule. A class is called where its score is at or above its threshold."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from cxr.measures import Labels, PerClass, Scores, best_f1_thresholds, both_values, confusion
+from cxr.measures import Labels, PerClass, Scores, best_f1_thresholds, both_values
 
 Rule = Literal["f1", "youden", "sensitivity"]
-RATES = ("sensitivity", "specificity", "ppv", "npv")
 UNDECIDED = 0.5
 
 
@@ -39,42 +32,6 @@ def choose(rule: Rule, labels: Labels, scores: Scores, sensitivity: float) -> Pe
     thresholds = np.full(labels.shape[1], UNDECIDED)
     thresholds[decided] = _by_rule(rule, labels[:, decided], scores[:, decided], sensitivity)
     return thresholds
-
-
-def operating_points(labels: Labels, decisions: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The four `RATES` of each class, float64 [classes, 4]; nan where there is nothing to count them on (0 / 0)."""
-    return rates(confusion(labels, decisions))
-
-
-def rates(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """The four `RATES`, float64 [..., 4], from counts as `confusion` has them, [..., 4]; 0 / 0 is nan."""
-    true_negatives, false_positives, false_negatives, true_positives = np.moveaxis(counts, -1, 0)
-    with np.errstate(invalid="ignore"):
-        return np.stack(
-            [
-                true_positives / (true_positives + false_negatives),
-                true_negatives / (true_negatives + false_positives),
-                true_positives / (true_positives + false_positives),
-                true_negatives / (true_negatives + false_negatives),
-            ],
-            axis=-1,
-        )
-
-
-def weighted_confusion(labels: Labels, decisions: NDArray[np.bool_], weights: NDArray[Any]) -> NDArray[np.float64]:
-    """`confusion` with each image counted as often as its weight says, for many sets of weights at once.
-
-    Args:
-        labels: uint8 [images, classes], 0 or 1.
-        decisions: bool [images, classes].
-        weights: int or float [sets, images], such as how often each resample of a bootstrap has the image.
-
-    Returns:
-        float64 [sets, classes, 4].
-    """
-    weights = weights.astype(np.float64)
-    outcome = 2 * labels.astype(np.int64) + decisions
-    return np.stack([weights @ (outcome == kind).astype(np.float64) for kind in range(4)], axis=-1)
 
 
 def _by_rule(rule: Rule, labels: Labels, scores: Scores, sensitivity: float) -> PerClass:

@@ -51,6 +51,7 @@ class Data(NamedTuple):
     train: LabelledImages
     val: LabelledImages
     image_size: int  # pixels
+    patients: list[int]  # of train and val
 
 
 def main() -> None:
@@ -140,7 +141,7 @@ def train_member(member: Member, params: TrainParams, data: Data, team: Processe
             checkpoints.save_last(training.state(), folder)
             report(row, params.epochs)
     if folder:
-        finish(training, architecture, member.seed, folder)
+        finish(training, architecture, {"seed": member.seed, "patients": data.patients}, folder)
 
 
 def announce(member: Member, data: Data, team: Processes, start: int) -> None:
@@ -174,15 +175,19 @@ def load_data(device: torch.device) -> Data:
         LabelledImages(Pixels(images, row, device), torch.from_numpy(labels[row]).float().to(device))
         for row in rows.values()
     )
-    return Data(train, val, images.shape[1])
+    patients = table.loc[table["split"] != "test", "patient"]
+    return Data(train, val, images.shape[1], sorted(set(patients.tolist())))
 
 
-def finish(training: Training, architecture: Architecture, seed: int, folder: Path) -> None:
-    """Write the curve and the best epoch's network; the network last, since it says that all is done."""
+def finish(training: Training, architecture: Architecture, about: dict[str, Any], folder: Path) -> None:
+    """Write the curve and the best epoch's network; the network last, since it says that all is done.
+
+    `about` goes into its description: also the patients that it has seen, whom no test may meet.
+    """
     write_csv(pd.DataFrame(training.curve), folder / CURVE)
     training.classifier.load_state_dict(training.best_weights)
     description = {
-        "seed": seed,
+        **about,
         "params": member_params(training.params),
         "best_epoch": training.best_epoch,
         "val_auroc": training.best_auroc,

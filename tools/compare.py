@@ -25,8 +25,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cxr.errors import InputError, run_as_script, warn
+from cxr.evidence import MEANS, with_means
 from cxr.files import replacing
-from cxr.findings import CLASSES, FINDINGS
+from cxr.findings import CLASSES
 from cxr.intervals import (
     LEVEL,
     Bootstrapped,
@@ -34,7 +35,6 @@ from cxr.intervals import (
     auroc_and_average_precision,
     difference,
     holm,
-    joined,
     resample_patients,
 )
 from cxr.measures import Labels
@@ -44,7 +44,6 @@ from tools.revisions import WORKSPACE, TestSet, read_test_set, share
 SEED = 1
 # With fewer, no p-value could reach 0.05 once it is corrected over the classes: 15 / (1 + 299).
 FEWEST_RESAMPLES = 299
-MEANS = {"mean_15": list(CLASSES), "mean_14": list(FINDINGS)}
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,7 @@ def compare(a: TestSet, b: TestSet, resamples: int) -> Comparison:
 def _auroc(of: TestSet, labels: Labels, drawn: Resamples) -> Bootstrapped:
     """The means, then the classes."""
     classes, _ = auroc_and_average_precision(labels, of.images[list(CLASSES)].to_numpy(), drawn)
-    means = [classes.mean([CLASSES.index(name) for name in names]) for names in MEANS.values()]
-    return joined(*means, classes)
+    return with_means(classes)
 
 
 def verdict(comparison: Comparison) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cxr import subgroups
 from cxr.findings import CLASSES
-from cxr.measures import PerClass, auroc
+from cxr.measures import PerClass
 from cxr.subgroups import Group
 from cxr.tables import label_matrix, read_nih_table, read_sample
 
@@ -72,27 +72,6 @@ def test_counts_say_where_there_is_enough() -> None:
     assert ("sex", "F", CLASSES[0], 40, 10, True) in rows
     assert ("sex", "F", CLASSES[1], 40, 31, False) in rows
     assert ("sex", "M", CLASSES[2], 20, 9, False) in rows
-
-
-def test_a_group_is_measured_on_its_own_images_where_there_is_enough() -> None:
-    table = table_of()
-    labels, masks = label_matrix(table).copy(), subgroups.groups(table)
-    scores = np.random.default_rng(1).random(labels.shape)
-    labels[masks["sex", "F"], 3] = 0
-    values = subgroups.by_group(masks, labels, lambda mask: auroc(labels[mask], scores[mask]))
-    assert np.isnan(values["sex", "F"][3])
-    women = masks["sex", "F"]
-    np.testing.assert_array_equal(values["sex", "F"][:3], auroc(labels[women][:, :3], scores[women][:, :3]))
-
-
-def test_a_measure_may_have_resamples() -> None:
-    table = table_of()
-    labels, masks = label_matrix(table).copy(), subgroups.groups(table)
-    labels[masks["view", "PA"], 5] = 1
-    values = subgroups.by_group(masks, labels, lambda mask: np.full((7, 15), mask.mean()))
-    assert values["view", "PA"].shape == (7, 15)
-    assert np.isnan(values["view", "PA"][:, 5]).all()
-    assert np.isfinite(values["view", "PA"][:, 6]).all()
 
 
 def values_of(*of_each_band: list[float]) -> dict[Group, PerClass]:

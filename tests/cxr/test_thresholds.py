@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.metrics import precision_score, recall_score
 
 from cxr import thresholds
-from cxr.measures import Labels, Scores, both_values, confusion
+from cxr.measures import Labels, Scores, both_values
 
 Called = NDArray[np.bool_]
 SEEDS = st.integers(0, 10_000)
@@ -83,40 +82,3 @@ def test_an_unknown_rule_and_an_impossible_sensitivity_are_refused() -> None:
     for sensitivity in (0.0, 1.1, float("nan")):
         with pytest.raises(ValueError, match="above 0 and up to 1"):
             thresholds.choose("sensitivity", labels, scores, sensitivity)
-
-
-@settings(deadline=None, max_examples=20)
-@given(SEEDS)
-def test_rates_are_scikit_learns(seed: int) -> None:
-    labels, scores = predictions(seed)
-    decisions = scores >= 0.5
-    points = thresholds.operating_points(labels, decisions)
-    for column, point in enumerate(points):
-        truth, decision = labels[:, column], decisions[:, column]
-        expected = [
-            rate(truth, decision, pos_label=label, zero_division=np.nan)
-            for rate in (recall_score, precision_score)
-            for label in (1, 0)
-        ]
-        np.testing.assert_allclose(point, expected)
-
-
-def test_what_cannot_be_counted_is_nan() -> None:
-    labels = np.array([[0, 1, 0], [0, 1, 1]], np.uint8)
-    decisions = np.array([[False, True, True], [False, True, True]])
-    np.testing.assert_array_equal(
-        thresholds.operating_points(labels, decisions),
-        [[np.nan, 1, np.nan, 1], [1, np.nan, 1, np.nan], [1, 0, 0.5, np.nan]],
-    )
-
-
-@settings(deadline=None, max_examples=20)
-@given(SEEDS)
-def test_a_weight_counts_an_image_that_often(seed: int) -> None:
-    labels, scores = predictions(seed)
-    decisions = scores >= 0.5
-    weights = np.random.default_rng(seed).integers(0, 3, (4, len(labels)))
-    weighted = thresholds.weighted_confusion(labels, decisions, weights)
-    for counts, weight in zip(weighted, weights, strict=True):
-        np.testing.assert_array_equal(counts, confusion(labels.repeat(weight, 0), decisions.repeat(weight, 0)))
-    assert thresholds.rates(weighted).shape == (4, 3, 4)

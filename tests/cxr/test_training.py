@@ -21,7 +21,7 @@ Data = tuple[LabelledImages, LabelledImages]
 def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
     write_planted(tmp_path)
     monkeypatch.chdir(tmp_path)
-    train, val, _ = load_data(CPU)
+    train, val, *_ = load_data(CPU)
     return train, val
 
 

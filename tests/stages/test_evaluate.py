@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, roc_auc_score
 
+from cxr.calibration import Calibration, fit
 from cxr.errors import InputError
 from cxr.findings import CLASSES, NO_FINDING
 from stages import evaluate, train
@@ -99,13 +100,18 @@ def test_an_ensemble_is_the_mean_of_its_members(folder: Path) -> None:
 
 def test_the_same_inputs_give_the_same_bytes(folder: Path) -> None:
     def files() -> dict[str, bytes]:
-        paths = [*folder.glob("metrics/*"), *folder.glob("plots/**/*"), folder / "data/predictions.csv"]
+        paths = [
+            *folder.glob("metrics/*"),
+            *folder.glob("plots/**/*"),
+            folder / "data/predictions.csv",
+            folder / "data/decisions.json",
+        ]
         return {str(path): path.read_bytes() for path in paths if path.is_file()}
 
     first = files()
     evaluate.main()
     assert files() == first
-    assert len(first) == 2 + 30 + 3 + 6 + 1
+    assert len(first) == 7 + 30 + 3 + 8 + 2
 
 
 def test_a_class_without_positives_has_no_auroc_and_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,3 +183,108 @@ def test_a_split_of_another_sample_is_named(folder: Path) -> None:
             evaluate.main()
     finally:
         split.to_csv(folder / "data/split.csv", index=False)
+
+
+def test_intervals_hold_their_values_and_tell_the_same_as_the_headlines(folder: Path) -> None:
+    metrics, intervals = read_metrics(folder), read_metrics(folder, "intervals")
+    for measure in ("auroc", "average_precision"):
+        for name, entry in intervals[measure].items():
+            assert entry["low"] < entry["value"] < entry["high"]
+            if name in metrics[measure]:
+                assert entry["value"] == pytest.approx(metrics[measure][name], abs=1e-12)
+    split = pd.read_csv(folder / "data/split.csv")
+    assert intervals["patients"] == split.loc[split["split"] == "test", "patient"].nunique()
+    assert intervals["resamples"] == 1000
+
+
+def test_operating_points_are_those_of_the_decisions_on_test(folder: Path) -> None:
+    truth, probabilities = truth_and_probabilities(folder, "test")
+    for name, point in read_metrics(folder, "operating_points")["classes"].items():
+        called, ill = probabilities[name] >= point["threshold"], truth[name] == 1
+        assert point["sensitivity"]["value"] == pytest.approx(called[ill].mean())
+        assert point["specificity"]["value"] == pytest.approx((~called)[~ill].mean())
+        assert point["ppv"]["value"] == pytest.approx(ill[called].mean())
+        assert point["npv"]["value"] == pytest.approx((~ill)[~called].mean())
+
+
+def test_another_rule_chooses_other_thresholds(folder: Path) -> None:
+    write_planted_params(folder, seeds=[1, 2], epochs=2, threshold={"rule": "sensitivity", "sensitivity": 0.9})
+    evaluate.main()
+    truth, probabilities = truth_and_probabilities(folder, "val")
+    points = read_metrics(folder, "operating_points")
+    assert points["rule"] == "sensitivity"
+    for name, point in points["classes"].items():
+        positives = probabilities.loc[truth[name] == 1, name]
+        assert (positives >= point["threshold"]).mean() >= 0.9
+        assert (positives > point["threshold"]).mean() < 0.9
+
+
+def test_decisions_give_back_what_calibration_reports(folder: Path) -> None:
+    decisions = json.loads((folder / "data/decisions.json").read_text())
+    fitted = Calibration.from_dict(decisions["calibration"])
+    val_truth, val = truth_and_probabilities(folder, "val")
+    assert np.array_equal(fitted.slope, fit(val_truth.to_numpy(np.uint8), val.to_numpy()).slope)
+    truth, probabilities = truth_and_probabilities(folder, "test")
+    after = fitted.apply(probabilities.to_numpy())
+    report = read_metrics(folder, "calibration")["classes"]
+    for column, name in enumerate(CLASSES):
+        assert report[name]["brier_before"] == pytest.approx(brier_score_loss(truth[name], probabilities[name]))
+        assert report[name]["brier_after"] == pytest.approx(brier_score_loss(truth[name], after[:, column]))
+    called, called_after = probabilities >= decisions["thresholds"], after >= decisions["calibrated_thresholds"]
+    assert np.array_equal(called.to_numpy(), called_after)
+
+
+def test_subgroups_are_measured_on_their_own_images(folder: Path) -> None:
+    sample = pd.read_csv(folder / "data/sample.csv")
+    before = sample.copy()
+    try:
+        sample["sex"] = np.where(sample["patient"] % 2, "F", "M")
+        sample.to_csv(folder / "data/sample.csv", index=False)
+        evaluate.main()
+    finally:
+        before.to_csv(folder / "data/sample.csv", index=False)
+    truth, probabilities = truth_and_probabilities(folder, "test")
+    women = sample.set_index("image").loc[truth.index, "sex"] == "F"
+    report = read_metrics(folder, "subgroups")["sex"]
+    assert report["groups"]["F"]["images"] == women.sum()
+    shown = [name for name in CLASSES if report["groups"]["F"]["auroc"][name]["value"] is not None]
+    assert shown
+    for name in shown:
+        expected = roc_auc_score(truth.loc[women, name], probabilities.loc[women, name])
+        assert report["groups"]["F"]["auroc"][name]["value"] == pytest.approx(expected)
+        assert report["groups"]["F"]["positives"][name] == truth.loc[women, name].sum()
+    gap = report["largest_gap"]["mean"]
+    means = {name: group["auroc"]["mean"]["value"] for name, group in report["groups"].items()}
+    assert gap["value"] == pytest.approx(means[gap["highest"]] - means[gap["lowest"]])
+    assert gap["low"] <= gap["value"] <= gap["high"]
+
+
+def test_a_network_that_has_seen_a_patient_of_test_is_refused(folder: Path) -> None:
+    split = pd.read_csv(folder / "data/split.csv")
+    before = split.copy()
+    leaked = int(split.loc[split["split"] == "train", "patient"].iloc[0])
+    try:
+        split.loc[split["patient"] == leaked, "split"] = "test"
+        split.to_csv(folder / "data/split.csv", index=False)
+        with pytest.raises(InputError, match=rf"has seen 1 patients of test in training, as {leaked}:"):
+            evaluate.main()
+    finally:
+        before.to_csv(folder / "data/split.csv", index=False)
+
+
+def test_the_same_film_in_two_splits_is_reported_and_nothing_fails(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, split = np.load(folder / "data/images.npy"), pd.read_csv(folder / "data/split.csv")
+    kept = images.copy()
+    one, other = (int(np.flatnonzero(split["split"] == name)[3]) for name in ("train", "test"))
+    try:
+        images[one] = np.random.default_rng(5).integers(0, 256, images[one].shape)
+        images[other] = images[one]
+        np.save(folder / "data/images.npy", images)
+        evaluate.main()
+    finally:
+        np.save(folder / "data/images.npy", kept)
+    pairs = {(pair["image_a"], pair["image_b"]) for pair in read_metrics(folder, "duplicates")["pairs"]}
+    assert (split["image"][one], split["image"][other]) in pairs
+    assert "look like one film" in capsys.readouterr().err

@@ -1,0 +1,199 @@
+"""What evaluate reports of test: headlines, and what stands behind them, as JSON has it.
+
+95 % intervals come from the same resamples of patients everywhere (`cxr.intervals`). An undefined number is null.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxr.calibration import Calibration, brier_score, expected_calibration_error
+from cxr.findings import CLASSES, FINDINGS
+from cxr.intervals import Bootstrapped, Resamples, auroc_and_average_precision, difference, joined, proportion
+from cxr.measures import (
+    Labels,
+    PerClass,
+    Scores,
+    accuracy,
+    auroc,
+    average_precision,
+    confusion,
+    defined_mean,
+    precision_recall_f1,
+)
+from cxr.subgroups import Group, counts, enough, groups, largest_gaps, shared_classes
+from cxr.thresholds import Rule
+
+# Which classes each mean is over.
+MEANS = {
+    "mean_15": list(range(len(CLASSES))),
+    "mean_14": [column for column, name in enumerate(CLASSES) if name in FINDINGS],
+}
+Report = dict[str, Any]
+
+
+def with_means(measure: Bootstrapped) -> Bootstrapped:
+    """The means over 15 and 14 classes, then the classes."""
+    return joined(*(measure.mean(columns) for columns in MEANS.values()), measure)
+
+
+def measure(
+    labels: NDArray[np.uint8], probabilities: NDArray[np.float64], thresholds: NDArray[np.float64]
+) -> pd.DataFrame:
+    """All measures, a row a class; nan where a class has no positives or no negatives to measure them on."""
+    decisions = probabilities >= thresholds
+    counts = confusion(labels, decisions)
+    table = pd.DataFrame(
+        {
+            "images": len(labels),
+            "positives": labels.sum(axis=0, dtype=np.int64),
+            "auroc": auroc(labels, probabilities),
+            "average_precision": average_precision(labels, probabilities),
+            "threshold": thresholds,
+            "accuracy": accuracy(labels, decisions),
+        },
+        index=pd.Index(CLASSES, name="class"),
+    )
+    table[["precision", "recall", "f1"]] = precision_recall_f1(counts)
+    table[["true_negatives", "false_positives", "false_negatives", "true_positives"]] = counts
+    table.attrs["exact_match"] = float((labels.astype(bool) == decisions).all(axis=1).mean())
+    return table
+
+
+def headlines(test: pd.DataFrame, errors: pd.DataFrame, images: int, synthetic: bool) -> dict[str, Any]:
+    """What `dvc metrics diff` compares: plain numbers, null where there is none."""
+    areas, precisions = test["auroc"].to_numpy(), test["average_precision"].to_numpy()
+    return {
+        "auroc": {
+            **{name: number(defined_mean(areas[columns])) for name, columns in MEANS.items()},
+            **{f"classes_in_{name}": int(np.isfinite(areas[columns]).sum()) for name, columns in MEANS.items()},
+            **{name: number(value) for name, value in test["auroc"].items()},
+        },
+        "average_precision": {name: number(defined_mean(precisions[columns])) for name, columns in MEANS.items()},
+        "brier": {when: float(errors[f"brier_{when}"].mean()) for when in ("before", "after")},
+        "calibration_error": {when: float(errors[f"calibration_error_{when}"].mean()) for when in ("before", "after")},
+        "f1": {"mean_15": number(defined_mean(test["f1"].to_numpy()))},
+        "hamming_accuracy": float(test["accuracy"].mean()),
+        "exact_match": test.attrs["exact_match"],
+        "test_images": images,
+        "synthetic_test_images": images if synthetic else 0,
+    }
+
+
+def by_class(test: pd.DataFrame) -> dict[str, dict[str, float | None]]:
+    """Every measure of every class."""
+    rows = test.to_dict("index")
+    return {str(name): {str(key): number(value) for key, value in row.items()} for name, row in rows.items()}
+
+
+def intervals(areas: Bootstrapped, precisions: Bootstrapped, resamples: Resamples) -> Report:
+    """Value, low and high of both measures, for the means and each class."""
+    draws, patients = resamples.counts.shape
+    measures = {"auroc": areas, "average_precision": precisions}
+    return {
+        "resamples": draws - 1,
+        "patients": patients,
+        **{name: _entries((*MEANS, *CLASSES), with_means(measure)) for name, measure in measures.items()},
+    }
+
+
+def operating_points(
+    labels: Labels, decisions: NDArray[np.bool_], thresholds: PerClass, rule: Rule, resamples: Resamples
+) -> Report:
+    """Threshold, sensitivity, specificity, PPV and NPV of each class; `decisions` are bool [images, 15]."""
+    positive, called = labels.astype(bool), decisions
+    rates = {
+        "sensitivity": proportion(called, positive, resamples),
+        "specificity": proportion(~called, ~positive, resamples),
+        "ppv": proportion(positive, called, resamples),
+        "npv": proportion(~positive, ~called, resamples),
+    }
+    entries = {name: _entries(CLASSES, measure) for name, measure in rates.items()}
+    points = {
+        name: {"threshold": float(threshold), **{rate: entry[name] for rate, entry in entries.items()}}
+        for name, threshold in zip(CLASSES, thresholds, strict=True)
+    }
+    return {"rule": rule, "classes": points}
+
+
+def calibration_errors(labels: Labels, probabilities: Scores, calibration: Calibration, bins: int) -> pd.DataFrame:
+    """Brier score and expected calibration error before and after, a row a class."""
+    after = calibration.apply(probabilities)
+    return pd.DataFrame(
+        {
+            "slope": calibration.slope,
+            "intercept": calibration.intercept,
+            "kept_because": calibration.kept_because,
+            "brier_before": brier_score(labels, probabilities),
+            "brier_after": brier_score(labels, after),
+            "calibration_error_before": expected_calibration_error(labels, probabilities, bins),
+            "calibration_error_after": expected_calibration_error(labels, after, bins),
+        },
+        index=pd.Index(CLASSES, name="class"),
+    )
+
+
+def subgroups(table: pd.DataFrame, labels: Labels, probabilities: Scores, resamples: Resamples) -> Report:
+    """AUROC of each class in each group of patients, and between which groups it differs most.
+
+    A class is shown in a group that has enough of it to say anything. The mean of a group is over the classes that all
+    groups of its attribute have, so that means can be compared. The largest of several gaps is above 0 by chance alone:
+    its interval is that of the difference of the two groups that it names, and knows nothing of the choice.
+    """
+    masks = groups(table)
+    aurocs = {group: _auroc_of(mask, labels, probabilities, resamples) for group, mask in masks.items()}
+    values = {group: found.value for group, found in aurocs.items()}
+    sizes = counts(masks, labels)
+    report: Report = {}
+    for (attribute, name), found in aurocs.items():
+        shared = np.flatnonzero(shared_classes(values, attribute))
+        rows = sizes[(sizes["attribute"] == attribute) & (sizes["group"] == name)]
+        report.setdefault(attribute, {"groups": {}})["groups"][name] = {
+            "images": int(masks[attribute, name].sum()),
+            "classes_in_mean": len(shared),
+            "positives": dict(zip(rows["class"], rows["positives"].tolist(), strict=True)),
+            "auroc": {**_mean_entry(found, shared), **_entries(CLASSES, found)},
+        }
+    for row in largest_gaps(values).to_dict("records"):
+        shared = np.flatnonzero(shared_classes(values, row["attribute"]))
+        report[row["attribute"]].setdefault("largest_gap", {})[row["class"]] = _gap(row, aurocs, shared)
+    return report
+
+
+def _auroc_of(mask: NDArray[np.bool_], labels: Labels, probabilities: Scores, resamples: Resamples) -> Bootstrapped:
+    """AUROC within a group; nan for the classes of which it has not enough."""
+    found, _ = auroc_and_average_precision(labels[mask], probabilities[mask], resamples.of(mask))
+    return replace(found, value=np.where(enough(labels[mask]), found.value, np.nan))
+
+
+def _gap(row: dict[Any, Any], aurocs: dict[Group, Bootstrapped], shared: NDArray[np.intp]) -> Report:
+    """The difference of the two groups of a row of `largest_gaps`, with its interval."""
+    if not row["highest"]:
+        return {"highest": None, "lowest": None, "value": None, "low": None, "high": None}
+    lowest, highest = (aurocs[row["attribute"], row[end]] for end in ("lowest", "highest"))
+    if row["class"] == "mean":
+        found, column = difference(lowest.mean(list(shared)), highest.mean(list(shared))), 0
+    else:
+        found, column = difference(lowest, highest), CLASSES.index(row["class"])
+    entry = {name: number(getattr(found, name)[column]) for name in ("value", "low", "high")}
+    return {"highest": row["highest"], "lowest": row["lowest"], **entry}
+
+
+def _mean_entry(found: Bootstrapped, columns: NDArray[np.intp]) -> Report:
+    return _entries(("mean",), found.mean(list(columns))) if len(columns) else {}
+
+
+def _entries(names: tuple[str, ...], measure: Bootstrapped) -> Report:
+    bounds = measure.interval()
+    return {
+        name: {"value": number(value), "low": number(low), "high": number(high)}
+        for name, value, (low, high) in zip(names, measure.value, bounds, strict=True)
+    }
+
+
+def number(value: float) -> float | None:
+    """As JSON has it: null for nan."""
+    return None if np.isnan(value) else float(value)
