@@ -21,7 +21,7 @@ from cxr.measures import Labels, Scores, both_values
 POINTS = 200
 OUTCOMES = ("true_negatives", "false_positives", "false_negatives", "true_positives")
 Curves = dict[str, pd.DataFrame]
-Intervals = dict[str, dict[str, float | None]]  # by name: value, low, high
+Intervals = dict[str, dict[str, Any]]  # by name: value, low and high, None where undefined
 
 
 def file_name(name: str) -> str:
@@ -205,14 +205,14 @@ def _grid(title: str, height: float = 2.8) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(3, 5).flat)
 
 
-def _draw_intervals(axes: Axes, names: list[str], entries: list[dict[str, float | None]]) -> None:
+def _draw_intervals(axes: Axes, names: list[str], entries: list[dict[str, Any]]) -> None:
     """A point with its interval for each name, from value, low and high; the point alone where there is no interval."""
-    for place, (name, entry) in enumerate(zip(names, entries, strict=True)):
+    shown = [(name, entry) for name, entry in zip(names, entries, strict=True) if entry["value"] is not None]
+    for place, (name, entry) in enumerate(shown):
         value, low, high = (entry[key] for key in ("value", "low", "high"))
-        if value is not None:
-            reach = None if low is None or high is None else [[max(value - low, 0)], [max(high - value, 0)]]
-            axes.errorbar([value], [name], xerr=reach, fmt="o", color="tab:blue", capsize=3)
-            axes.annotate(f"{value:.3f}", (value, place), (0, 4), textcoords="offset points", fontsize="x-small")
+        reach = None if low is None or high is None else [[max(value - low, 0)], [max(high - value, 0)]]
+        axes.errorbar([value], [name], xerr=reach, fmt="o", color="tab:blue", capsize=3)
+        axes.annotate(f"{value:.3f}", (value, place), (0, 4), textcoords="offset points", fontsize="x-small")
     axes.margins(y=0.05)
 
 

@@ -115,6 +115,8 @@ def stages_of_dry_run(clone: Path) -> list[str]:
         ("cxr/plots.py", ["evaluate"]),
         ("cxr/checkpoints.py", ["train"]),
         ("cxr/images.py", ["sample", "resize"]),
+        ("cxr/png.py", ["resize"]),
+        ("cxr/intervals.py", ["evaluate"]),
     ],
 )
 def test_a_change_of_a_module_reruns_the_stages_that_import_it(clone: Path, module: str, expected: list[str]) -> None:
