@@ -70,24 +70,6 @@ def test_a_1_bit_png_is_black_and_white() -> None:
     assert np.array_equal(gray_square(file, len(GRAY)), np.where(GRAY > 99, 255, 0))
 
 
-def triangle(source: int, target: int) -> NDArray[np.float64]:
-    """Weights [target, source] of an antialiased bilinear resize: a triangle as wide as the scale, at least 1."""
-    scale = source / target
-    centers = (np.arange(target) + 0.5) * scale - 0.5
-    weights = np.maximum(1 - np.abs(np.arange(source) - centers[:, None]) / max(scale, 1), 0)
-    return weights / weights.sum(axis=1, keepdims=True)
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.integers(8, 90), st.integers(8, 90), st.integers(32, 64), st.integers(0, 99))
-def test_resizing_is_antialiased_bilinear(height: int, width: int, size: int, seed: int) -> None:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
-    resized = gray_square(png(Image.fromarray(pixels)), size)
-    exact = triangle(height, size) @ pixels @ triangle(width, size).T
-    assert resized.shape == (size, size)
-    assert np.abs(resized - exact).max() <= 1.5
-
-
 @pytest.mark.parametrize(
     ("file", "message"),
     [

@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from cxr.errors import InputError
 from cxr.params import TrainParams, read_params
 from stages import train
 from tests.planted import write_planted, write_planted_params
-from tests.project import ROOT
+from tests.project import start_training
 
 
 @pytest.fixture
@@ -25,14 +23,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_planted(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def start_training(folder: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "stages.train"]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
 
 
 def train_to_the_end(folder: Path) -> dict[str, bytes]:

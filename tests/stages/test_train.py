@@ -1,7 +1,5 @@
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ from cxr import checkpoints, networks
 from cxr.errors import InputError
 from stages import train
 from tests.planted import MODEL, write_planted, write_planted_params
-from tests.project import ROOT
+from tests.project import start_training
 
 
 @pytest.fixture
@@ -22,14 +20,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_planted(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def start_training(folder: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "stages.train"]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
