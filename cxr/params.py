@@ -29,6 +29,7 @@ def _distinct(values: list[Any]) -> list[Any]:
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 NetworkName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")]
 
@@ -86,6 +87,29 @@ class Augment(Strict):
     erasing: Probability = Field(description="probability that a rectangle is erased")
 
 
+class Loss(Strict):
+    """What training makes small; with all three off it is binary cross-entropy."""
+
+    positive_weight_cap: float = Field(
+        ge=1, description="most that a positive weighs: negatives / positives of its class up to here; 1 is none"
+    )
+    focal_gamma: float = Field(ge=0, description="how much less an image counts that is told right already; 0 is none")
+    label_smoothing: float = Field(ge=0, lt=1, description="how far labels are moved from 0 and 1 towards 0.5")
+
+
+class Views(Strict):
+    """Test-time augmentation: views of each image whose probabilities are averaged; with all off, the image itself."""
+
+    flip: bool = Field(description="each view also mirrored")
+    shift: float = Field(
+        ge=0, lt=0.5, description="shifts left, right, up and down by this share of the side; 0 is none"
+    )
+    scale: float = Field(ge=0, lt=0.5, description="smaller and larger by this share; 0 is none")
+    five_crops: float = Field(
+        ge=0, lt=1, description="side of five crops (corners and centre, in place of the whole), share of it; 0 is none"
+    )
+
+
 class Threshold(Strict):
     """How the threshold of each class is chosen on validation."""
 
@@ -127,10 +151,30 @@ class TrainParams(Strict):
     channels: Literal[1, 3] = Field(description="input channels: the gray image alone, or three times")
     epochs: int = Field(ge=1, description="passes over the training images")
     batch_size: BatchSize
-    lr: float = Field(gt=0, description="learning rate at the start of each cosine cycle")
+    patience: int = Field(ge=0, description="epochs without a better one after which training ends; 0 is never")
+    lr: float = Field(gt=0, description="highest learning rate: at the start of each cosine cycle")
+    head_lr_factor: float = Field(gt=0, description="the last layer's learning rate, times lr")
+    stage_lr_decay: float = Field(
+        gt=0, le=1, description="learning rate of each of the backbone's stages, times that of the stage after it"
+    )
+    unfreeze_epochs: int = Field(
+        ge=0,
+        description="epochs until each next stage of the backbone trains too, the last first; 0 is all at once",
+    )
     weight_decay: float = Field(ge=0, description="AdamW's weight decay")
+    clip_norm: float = Field(ge=0, description="largest norm of a step's gradients; 0 is any")
+    schedule: Literal["restarts", "cosine"] = Field(
+        description="cosine cycles by whole epochs, or one cosine to the end by steps"
+    )
+    warmup_epochs: int = Field(ge=0, description="epochs in which the learning rate rises to lr, step by step")
     restart_epochs: int = Field(ge=1, description="length of the first cosine cycle, epochs (T_0)")
     restart_factor: int = Field(ge=1, description="how much longer each cycle is than the last (T_mult)")
+    ema: Share = Field(description="decay of the average of the weights that is validated and kept; 0 is none")
+    dropout: Share = Field(description="probability that a feature is dropped before the last layer")
+    drop_path: Share = Field(description="probability that the last block is skipped (stochastic depth)")
+    attention: bool = Field(description="whether each class pools the places of an image by an attention of its own")
+    prior_bias: bool = Field(description="whether the last layer's bias starts at each class's log-odds in train")
+    loss: Loss
     mixed_precision: Literal["auto", "float16", "bfloat16", "float32"] = Field(
         description="arithmetic of the network; auto is float16 on a GPU, float32 on a CPU"
     )
@@ -141,6 +185,12 @@ class TrainParams(Strict):
     threads: Threads
     deterministic: Deterministic
 
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} leaves none of {self.epochs} epochs to train")
+        return self
+
 
 class EvaluateParams(Strict):
     """What the stage evaluate reads."""
@@ -149,6 +199,7 @@ class EvaluateParams(Strict):
     models: Models
     seeds: Seeds
     batch_size: BatchSize
+    views: Views
     threshold: Threshold
     calibration_bins: int = Field(ge=2, description="bins of the calibration error and the reliability curves")
     resamples: int = Field(ge=100, le=100_000, description="draws of patients that the intervals are made from")
@@ -220,7 +271,8 @@ def _explain(problem: Any) -> str:
         return f"{name}: no such parameter{_suggestion(name)}"
     if problem["type"] == "missing":
         return f"{name}: missing"
-    return f"{name}: {problem['msg'].removeprefix('Value error, ')} (it is {problem['input']!r})"
+    said, found = problem["msg"].removeprefix("Value error, "), problem["input"]
+    return f"{name}: {said}" + ("" if isinstance(found, dict) else f" (it is {found!r})")
 
 
 def _suggestion(name: str) -> str:
