@@ -83,9 +83,9 @@ def ways(case: Case, folder: Path, *, loader: bool) -> dict[str, Work]:
     write_params(folder, ROOT / "params.yaml", mixup=0.2, **classic("augment"))
     params = read_params(TrainParams, folder / "params.yaml")
     device = prepare(os.cpu_count() or 1 if torch.cuda.is_available() else params.threads, deterministic=True)
-    training = Training(networks.build(Architecture(case.model, case.channels, case.size)), params, device)
-    training.classifier.train()
     labels = (torch.rand(count, 15) < 0.1).float().to(device)
+    training = Training(networks.build(Architecture(case.model, case.channels, case.size)), params, labels)
+    training.classifier.train()
     images = open_images(folder / "data/images.npy", count + 4)
     plan = Epoch.plan(count, case.batch, params.mixup, 1, 1)
 

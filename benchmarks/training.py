@@ -98,9 +98,9 @@ def steps_of(case: Case, setting: Setting) -> Callable[[], object]:
     if not setting.channels_last:
         classifier = classifier.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         classifier.backbone.register_forward_pre_hook(_channels_first)
-    training = Training(classifier, params, device)
     pixels = torch.rand(case.batch, 1, case.size, case.size, device=device)
     labels = (torch.rand(case.batch, 15, device=device) < 0.1).float()
+    training = Training(classifier, params, labels)
 
     def work() -> None:
         prepare(params.threads, setting.deterministic)

@@ -9,7 +9,9 @@ import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from timm.layers import DropPath
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cxr.errors import InputError
 from cxr.findings import CLASSES
@@ -21,6 +23,32 @@ class Architecture(NamedTuple):
     model: str  # a name that timm knows
     channels: int  # 1 or 3
     image_size: int  # pixels
+    attention: bool = False  # whether an AttentionHead gives the logits
+
+
+class AttentionHead(nn.Module):
+    """Logits from the places of a feature map: each class pools them with weights of its own, which sum to 1.
+
+    A class's logit is the weighted mean of what a linear layer says of each place, as in attention-based multiple
+    instance learning (Ilse et al., ICML 2018), a class at a time. It starts as average pooling: all weights equal.
+    """
+
+    def __init__(self, features: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.logits = nn.Linear(features, len(CLASSES))
+        self.attention = nn.Linear(features, len(CLASSES))
+        nn.init.zeros_(self.attention.weight)
+        nn.init.zeros_(self.attention.bias)
+
+    def forward(self, places: Tensor) -> Tensor:
+        """Logits, float [images, 15], of `places`, float [images, places, features]."""
+        kept = functional.dropout(places, self.dropout, self.training)
+        return (self.weights(kept) * self.logits(kept)).sum(dim=1)
+
+    def weights(self, places: Tensor) -> Tensor:
+        """How much each place counts for each class, float [images, places, 15], summing to 1 over the places."""
+        return self.attention(places).softmax(dim=1)
 
 
 class Classifier(nn.Module):
@@ -29,9 +57,26 @@ class Classifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, channels: int, mean: list[float], std: list[float]) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        channels: int,
+        mean: list[float],
+        std: list[float],
+        attention: AttentionHead | None = None,
+    ) -> None:
+        """Put together a network.
+
+        Args:
+            backbone: gives the logits, or with `attention` a feature map.
+            channels: 1 or 3.
+            mean: of each channel, in the pixels that the backbone's weights expect.
+            std: their standard deviation.
+            attention: gives the logits in place of the backbone's own head.
+        """
         super().__init__()
         self.backbone = backbone
+        self.attention = attention
         self.channels = channels
         for name, values in (("mean", mean), ("std", std)):
             # One channel takes the average of the three; gray pictures have no better value for it.
@@ -40,11 +85,57 @@ class Classifier(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits, float [images, 15], of `pixels`, float [images, 1, height, width] from 0 to 1."""
+        found: Tensor = self.backbone(self._normal(pixels))
+        return self.attention(_as_grid(self.backbone, found).flatten(1, 2)) if self.attention else found
+
+    def attention_maps(self, pixels: Tensor) -> Tensor:
+        """How much each place counts for each class, float [images, 15, rows, columns], summing to 1 over the places.
+
+        Raises:
+            ValueError: where the network has no attention.
+        """
+        if self.attention is None:
+            raise ValueError("this network has no attention head")
+        grid = _as_grid(self.backbone, self.backbone(self._normal(pixels)))
+        weights = self.attention.weights(grid.flatten(1, 2))
+        return weights.transpose(1, 2).unflatten(2, grid.shape[1:3])
+
+    def head_layers(self) -> list[nn.Module]:
+        """The layers that give the logits: one, in networks with two heads (as distilled ones) two, or attention's."""
+        if self.attention:
+            return [self.attention]
+        backbone: Any = self.backbone
+        found = backbone.get_classifier()
+        return list(found) if isinstance(found, tuple | list) else [found]
+
+    def start_bias(self, log_odds: Tensor) -> None:
+        """Let each class's logit start around `log_odds`, float [15].
+
+        Raises:
+            InputError: where the last layer has no bias.
+        """
+        for layer in self.head_layers():
+            bias = getattr(layer.logits if isinstance(layer, AttentionHead) else layer, "bias", None)
+            if not isinstance(bias, nn.Parameter):
+                raise InputError("prior_bias: the last layer of this network has no bias; set it to false")
+            with torch.no_grad():
+                bias.copy_(log_odds)
+
+    def _normal(self, pixels: Tensor) -> Tensor:
         # One pass makes all channels, in the order that convolutions want: channels last.
         gray = pixels.permute(0, 2, 3, 1)
-        normal = torch.addcmul(-(self.mean / self.std).flatten(), gray, (1 / self.std).flatten()).permute(0, 3, 1, 2)
-        logits: Tensor = self.backbone(normal)
-        return logits
+        return torch.addcmul(-(self.mean / self.std).flatten(), gray, (1 / self.std).flatten()).permute(0, 3, 1, 2)
+
+
+def _as_grid(backbone: Any, features: Tensor) -> Tensor:
+    """A feature map as timm gives it, in the order [images, rows, columns, features]."""
+    if features.ndim == 3:
+        places = features[:, getattr(backbone, "num_prefix_tokens", 0) :]
+        rows, columns = backbone.patch_embed.grid_size
+        return places.unflatten(1, (rows, columns))
+    if features.ndim == 4:
+        return features if getattr(backbone, "output_fmt", "NCHW") == "NHWC" else features.permute(0, 2, 3, 1)
+    raise RuntimeError("attention: it has no feature map to attend to; set attention to false")
 
 
 def check_name(model: str) -> None:
@@ -70,29 +161,42 @@ def weights_file(model: str, weights_dir: Path) -> Path:
     return path
 
 
-def build(architecture: Architecture, pretrained: Path | None = None) -> Classifier:
+def build(
+    architecture: Architecture, pretrained: Path | None = None, dropout: float = 0, drop_path: float = 0
+) -> Classifier:
     """Build a network with 15 outputs; all but the last layer start from `pretrained` where it is given.
 
     Weights that are not loaded are drawn from PyTorch's global generator: seed it first.
 
+    Args:
+        architecture: what to build.
+        pretrained: a file as `weights_file` names it.
+        dropout: the probability that a feature is dropped before the last layer, in training.
+        drop_path: the probability that the last block is skipped, in training; that of the others falls to 0.
+
     Raises:
-        InputError: where the weights belong to another network, or the network cannot take these images.
+        InputError: where the weights belong to another network, or the network cannot take these images or options.
     """
-    model, channels, image_size = architecture
+    model, channels, image_size, attention = architecture
     config = timm.get_pretrained_cfg(model)
     options: dict[str, Any] = {"img_size": image_size} if config and config.fixed_input_size else {}
+    options |= {"num_classes": 0, "global_pool": ""} if attention else {"num_classes": len(CLASSES)}
+    options |= {"drop_path_rate": drop_path} if drop_path else {}
+    options |= {"drop_rate": dropout} if dropout and not attention else {}
     if pretrained:
         options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(pretrained), "hf_hub_id": None}}
     try:
         if pretrained:
             _check_weights(model, pretrained)
-        backbone = timm.create_model(model, num_classes=len(CLASSES), in_chans=channels, **options)
-        _try_once(backbone, channels, image_size)
-    except (RuntimeError, KeyError, SafetensorError, AssertionError) as error:
+        backbone = timm.create_model(model, in_chans=channels, **options)
+        _check_drop_path(backbone, drop_path)
+        found = _try_once(backbone, channels, image_size)
+        head = AttentionHead(_as_grid(backbone, found).shape[3], dropout) if attention else None
+    except (RuntimeError, KeyError, TypeError, SafetensorError, AssertionError) as error:
         what = f"the weights {pretrained} do not fit" if pretrained else "timm cannot build"
         raise InputError(f"{what} {model} with {channels} channels at {image_size} px: {_short(error)}") from None
     normalisation: Any = backbone.pretrained_cfg
-    classifier = Classifier(backbone, channels, list(normalisation["mean"]), list(normalisation["std"]))
+    classifier = Classifier(backbone, channels, list(normalisation["mean"]), list(normalisation["std"]), head)
     # Channels last: convolutions are a quarter to a half faster on a CPU, and tensor cores want it.
     return classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -109,7 +213,7 @@ def save(classifier: Classifier, architecture: Architecture, description: dict[s
         "std": classifier.std.flatten().tolist(),
         **description,
     }
-    state = {name: tensor.cpu().contiguous() for name, tensor in classifier.backbone.state_dict().items()}
+    state = {name: tensor.cpu().contiguous() for name, tensor in classifier.state_dict().items()}
     # One key only: safetensors writes several metadata keys in random order.
     try:
         save_file(state, path, {"cxr": json.dumps(about, sort_keys=True)})
@@ -148,17 +252,24 @@ def load(path: Path) -> tuple[Classifier, dict[str, Any]]:
     classifier.mean.copy_(torch.tensor(about["mean"]).view_as(classifier.mean))
     classifier.std.copy_(torch.tensor(about["std"]).view_as(classifier.std))
     try:
-        classifier.backbone.load_state_dict(load_file(path))
+        classifier.load_state_dict(load_file(path))
     except RuntimeError as error:
         raise InputError(f"{path} does not hold the weights of {about['model']}: {_short(error)}") from None
     return classifier.eval(), about
 
 
-def _try_once(backbone: nn.Module, channels: int, image_size: int) -> None:
-    """Predict one black image, so that a network too deep for the image size fails here and not in the first step."""
+def _try_once(backbone: nn.Module, channels: int, image_size: int) -> Tensor:
+    """What it says of one black image: a network too deep for the image size fails here and not in the first step."""
     with torch.no_grad():
-        backbone.eval()(torch.zeros(1, channels, image_size, image_size))
+        found: Tensor = backbone.eval()(torch.zeros(1, channels, image_size, image_size))
     backbone.train()
+    return found
+
+
+def _check_drop_path(backbone: nn.Module, drop_path: float) -> None:
+    """Raise RuntimeError where the network has no blocks to skip, and timm would not say so."""
+    if drop_path and not any(isinstance(module, DropPath) for module in backbone.modules()):
+        raise RuntimeError("drop_path: it has no blocks that can be skipped; set drop_path to 0")
 
 
 def _check_weights(model: str, path: Path) -> None:

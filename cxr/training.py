@@ -8,19 +8,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 from tqdm import tqdm
 
 from cxr.batches import Epoch, Pixels
 from cxr.errors import InputError
 from cxr.findings import CLASSES
+from cxr.finetuning import parameter_groups, stages, stages_trained, train_last
+from cxr.losses import log_odds, multi_label_loss, positive_weights
 from cxr.measures import accuracy, auroc, defined_mean
 from cxr.networks import Classifier
 from cxr.params import TrainParams
 from cxr.prediction import predict_logits
 from cxr.processes import ALONE, Processes
+from cxr.schedule import share_of_highest
 
 
 @dataclass(frozen=True)
@@ -35,34 +38,50 @@ class Training:
     """A network being trained, and all that an epoch changes."""
 
     def __init__(
-        self, classifier: Classifier, params: TrainParams, device: torch.device, processes: Processes = ALONE
+        self, classifier: Classifier, params: TrainParams, labels: Tensor, processes: Processes = ALONE
     ) -> None:
-        """Take `classifier` to the device; nothing is computed yet."""
-        self.classifier = classifier.to(device)
+        """Take `classifier` to the device of `labels`, those of the training images; nothing is computed yet."""
+        self.device = labels.device
+        self.classifier = classifier.to(self.device)
         self.params = params
-        self.device = device
         self.processes = processes
+        self.positive_weight = positive_weights(labels, params.loss.positive_weight_cap)
+        if params.prior_bias:
+            self.classifier.start_bias(log_odds(labels))
+        self.average = ModelEmaV3(self.classifier, params.ema, use_warmup=True) if params.ema else None
         if params.compile:
             # Batches come in two sizes: translating each is faster than one translation for any size.
             self.classifier.compile(dynamic=False)
         self.trained = processes.together(self.classifier)
-        self.precision = _precision(params.mixed_precision, device)
-        self.optimizer = torch.optim.AdamW(
-            classifier.parameters(), params.lr, weight_decay=params.weight_decay, fused=True
-        )
-        self.schedule = CosineAnnealingWarmRestarts(self.optimizer, params.restart_epochs, params.restart_factor)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16)
+        self.precision = _precision(params.mixed_precision, self.device)
+        groups = parameter_groups(self.classifier, params)
+        self.optimizer = torch.optim.AdamW(groups, params.lr, weight_decay=params.weight_decay, fused=True)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
+        self.steps, self.lr = 0, params.lr
         self.curve: list[dict[str, float]] = []
         self.best_auroc = -1.0
         self.best_epoch = 0
         self.best_weights: dict[str, Tensor] = {}
 
+    @property
+    def result(self) -> Classifier:
+        """The network that is validated and kept: the average of its weights where there is one."""
+        return self.average.module if self.average else self.classifier
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done, or none has been better for `patience` epochs."""
+        patience, done = self.params.patience, len(self.curve)
+        return done >= self.params.epochs or 0 < patience <= done - self.best_epoch
+
     def state(self) -> dict[str, Any]:
         """All that `restore` needs to go on as if nothing had happened."""
         return {
             "weights": self.classifier.state_dict(),
+            "average": self.average.module.state_dict() if self.average else {},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "steps": self.steps,
             "curve": self.curve,
             "best_auroc": self.best_auroc,
             "best_epoch": self.best_epoch,
@@ -72,8 +91,11 @@ class Training:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a `state`."""
         self.classifier.load_state_dict(state["weights"])
+        if self.average:
+            self.average.module.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        self.steps = state["steps"]
         self.curve = state["curve"]
         self.best_auroc = state["best_auroc"]
         self.best_epoch = state["best_epoch"]
@@ -89,19 +111,13 @@ class Training:
         """
         epoch = len(self.curve) + 1
         torch.manual_seed(int(np.random.SeedSequence([seed, epoch, self.processes.rank]).generate_state(1)[0]))
-        # The schedule's epochs count from 0; given a number, it computes the learning rate from that alone.
-        self.schedule.step(epoch - 1)
         plan = Epoch.plan(len(train.labels), self.params.batch_size, self.params.mixup, seed, epoch)
-        row = {
-            "epoch": epoch,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "train_loss": self._train(plan, train, epoch),
-            **self._validate(val, epoch),
-        }
+        loss = self._train(plan, train, epoch)
+        row = {"epoch": epoch, "lr": self.lr, "train_loss": loss, **self._validate(val, epoch)}
         self.curve.append(row)
         if row["val_auroc"] > self.best_auroc:
             self.best_auroc, self.best_epoch = row["val_auroc"], epoch
-            self.best_weights = {name: tensor.clone() for name, tensor in self.classifier.state_dict().items()}
+            self.best_weights = {name: tensor.clone() for name, tensor in self.result.state_dict().items()}
         return row
 
     def step(self, pixels: Tensor, labels: Tensor, share: float = 1.0) -> Tensor:
@@ -117,16 +133,29 @@ class Training:
         """
         with self._autocast():
             logits = self.trained(pixels)
-        loss = share * functional.binary_cross_entropy_with_logits(logits.float(), labels)
+        loss = share * multi_label_loss(logits.float(), labels, self.params.loss, self.positive_weight)
         # The mean of all processes' gradients is to be that of the whole batch, hence their number.
         self.scaler.scale(loss * self.processes.count).backward()
+        if self.params.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.classifier.parameters(), self.params.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+        if self.average:
+            self.average.update(self.classifier, self.steps)
         return loss.detach()
 
+    def set_learning_rate(self, progress: float) -> None:
+        """Set each group of parameters to its learning rate after `progress` epochs."""
+        share = share_of_highest(progress, self.params)
+        self.lr = self.params.lr * share
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["highest"] * share
+
     def _train(self, plan: Epoch, train: LabelledImages, epoch: int) -> float:
-        self.classifier.train()
+        self._unfreeze(epoch)
         ours = plan.share(self.processes)
         steps = ours.steps(train.pixels, train.labels, self.params.augment)
         # Losses stay on the device until the epoch ends: reading one would make every step wait.
@@ -134,14 +163,25 @@ class Training:
         hidden = None if self.processes.is_first else True
         bar = tqdm(steps, f"epoch {epoch}", len(plan.batches), disable=hidden, leave=False, unit=" steps")
         for step, (pixels, labels) in enumerate(bar):
+            # The middle of the step: at its start a rising rate would be 0, at its end a falling one.
+            self.set_learning_rate(epoch - 1 + (step + 0.5) / len(plan.batches))
             losses[step] = self.step(pixels, labels, len(labels) / len(plan.batches[step]))
         self.processes.add_up(losses)
-        self.processes.average_buffers(self.classifier)
+        for network in {self.classifier, self.result}:
+            self.processes.average_buffers(network)
         return _mean_loss(losses.cpu().numpy(), plan, epoch)
+
+    def _unfreeze(self, epoch: int) -> None:
+        """Let the stages move whose turn has come."""
+        count = len(stages(self.classifier))
+        train_last(self.classifier, stages_trained(epoch, count, self.params.unfreeze_epochs))
+        # Anew for each epoch: the processes agree on which gradients they average, and in which order they add them,
+        # so that a resumed training adds in the same order.
+        self.trained = self.processes.together(self.classifier)
 
     def _validate(self, val: LabelledImages, epoch: int) -> dict[str, float]:
         with self._autocast():
-            logits = predict_logits(self.classifier, val.pixels, self.params.batch_size, self.processes)
+            logits = predict_logits(self.result, val.pixels, self.params.batch_size, self.processes)
         loss = float(functional.binary_cross_entropy_with_logits(logits, val.labels))
         if not np.isfinite(loss):
             raise InputError(f"the validation loss is {loss} after epoch {epoch}: lower lr, or use float32")

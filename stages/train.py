@@ -127,15 +127,15 @@ def train_member(member: Member, params: TrainParams, data: Data, team: Processe
 
     `folder` keeps its checkpoints and, at the end, the network; None in all processes but the first.
     """
-    architecture = Architecture(member.model, params.channels, data.image_size)
+    architecture = Architecture(member.model, params.channels, data.image_size, params.attention)
     torch.manual_seed(member.seed)
-    training = Training(networks.build(architecture, member.weights), params, data.train.labels.device, team)
+    classifier = networks.build(architecture, member.weights, params.dropout, params.drop_path)
+    training = Training(classifier, params, data.train.labels, team)
     if state := team.from_first(checkpoints.load_last(folder) if folder else None):
         training.restore(state)
-    start = len(training.curve) + 1
     if folder:
-        announce(member, data, team, start)
-    for _ in range(start, params.epochs + 1):
+        announce(member, data, team, len(training.curve) + 1)
+    while not training.is_finished:
         row = training.run_epoch(member.seed, data.train, data.val)
         if folder:
             checkpoints.save_last(training.state(), folder)
@@ -185,7 +185,7 @@ def finish(training: Training, architecture: Architecture, about: dict[str, Any]
     `about` goes into its description: also the patients that it has seen, whom no test may meet.
     """
     write_csv(pd.DataFrame(training.curve), folder / CURVE)
-    training.classifier.load_state_dict(training.best_weights)
+    training.result.load_state_dict(training.best_weights)
     description = {
         **about,
         "params": member_params(training.params),
@@ -193,7 +193,7 @@ def finish(training: Training, architecture: Architecture, about: dict[str, Any]
         "val_auroc": training.best_auroc,
     }
     with replacing(folder / MODEL) as temporary:
-        networks.save(training.classifier, architecture, description, temporary)
+        networks.save(training.result, architecture, description, temporary)
     (folder / LAST).unlink(missing_ok=True)
 
 

@@ -28,7 +28,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
 def start(**changes: object) -> Training:
     params = read_params(TrainParams).model_copy(update=changes)
     torch.manual_seed(1)
-    return Training(networks.build(Architecture(MODEL, 1, 32)), params, CPU)
+    return Training(networks.build(Architecture(MODEL, 1, 32)), params, torch.zeros(1, 15))
 
 
 def test_the_planted_signal_is_learnt(planted: Data) -> None:
