@@ -1,6 +1,7 @@
 """Networks: a timm backbone that takes gray pixels, its pretrained weights, and the file of a trained one."""
 
 import json
+import math
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,15 +128,15 @@ class Classifier(nn.Module):
         return torch.addcmul(-(self.mean / self.std).flatten(), gray, (1 / self.std).flatten()).permute(0, 3, 1, 2)
 
 
-def _as_grid(backbone: Any, features: Tensor) -> Tensor:
-    """A feature map as timm gives it, in the order [images, rows, columns, features]."""
-    if features.ndim == 3:
-        places = features[:, getattr(backbone, "num_prefix_tokens", 0) :]
-        rows, columns = backbone.patch_embed.grid_size
-        return places.unflatten(1, (rows, columns))
+def _as_grid(backbone: nn.Module, features: Tensor) -> Tensor:
+    """A feature map as timm gives it, in the order [images, rows, columns, features]; images are square."""
     if features.ndim == 4:
         return features if getattr(backbone, "output_fmt", "NCHW") == "NHWC" else features.permute(0, 2, 3, 1)
-    raise RuntimeError("attention: it has no feature map to attend to; set attention to false")
+    places = features[:, getattr(backbone, "num_prefix_tokens", 0) :]
+    side = math.isqrt(places.shape[1])
+    if features.ndim != 3 or side**2 != places.shape[1]:
+        raise RuntimeError("attention: it has no square feature map to attend to; set attention to false")
+    return places.unflatten(1, (side, side))
 
 
 def check_name(model: str) -> None:
@@ -188,11 +189,11 @@ def build(
     try:
         if pretrained:
             _check_weights(model, pretrained)
-        backbone = timm.create_model(model, in_chans=channels, **options)
+        backbone = _create(model, in_chans=channels, **options)
         _check_drop_path(backbone, drop_path)
         found = _try_once(backbone, channels, image_size)
         head = AttentionHead(_as_grid(backbone, found).shape[3], dropout) if attention else None
-    except (RuntimeError, KeyError, TypeError, SafetensorError, AssertionError) as error:
+    except (RuntimeError, KeyError, SafetensorError, AssertionError) as error:
         what = f"the weights {pretrained} do not fit" if pretrained else "timm cannot build"
         raise InputError(f"{what} {model} with {channels} channels at {image_size} px: {_short(error)}") from None
     normalisation: Any = backbone.pretrained_cfg
@@ -256,6 +257,21 @@ def load(path: Path) -> tuple[Classifier, dict[str, Any]]:
     except RuntimeError as error:
         raise InputError(f"{path} does not hold the weights of {about['model']}: {_short(error)}") from None
     return classifier.eval(), about
+
+
+def _create(model: str, **options: Any) -> nn.Module:
+    """A network of timm's; RuntimeError, naming the parameter, where it has no such option."""
+    try:
+        return timm.create_model(model, **options)
+    except TypeError as error:
+        for option, parameter in (
+            ("drop_path_rate", "drop_path"),
+            ("drop_rate", "dropout"),
+            ("global_pool", "attention"),
+        ):
+            if f"'{option}'" in str(error):
+                raise RuntimeError(f"{parameter}: this network knows nothing of the kind; turn it off") from None
+        raise
 
 
 def _try_once(backbone: nn.Module, channels: int, image_size: int) -> Tensor:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from cxr import networks
 from cxr.errors import InputError
 from cxr.findings import CLASSES
-from cxr.networks import Architecture
+from cxr.networks import Architecture, AttentionHead
 
 TINY = Architecture("test_resnet", 1, 32)
 
@@ -137,3 +137,100 @@ def test_an_unknown_tag_and_a_network_too_deep_are_named() -> None:
         networks.check_name("efficientnet_b3.foo")
     with pytest.raises(InputError, match="cannot build inception_v3 with 1 channels at 32 px"):
         networks.build(Architecture("inception_v3", 1, 32))
+
+
+@pytest.mark.parametrize("model", ["test_resnet", "test_efficientnet", "test_vit", "test_convnext"])
+def test_attention_starts_as_average_pooling_and_says_where_it_looks(model: str) -> None:
+    classifier = networks.build(Architecture(model, 1, 64, attention=True)).eval()
+    pixels = torch.rand(2, 1, 64, 64)
+    maps = classifier.attention_maps(pixels)
+    assert maps.shape[:2] == (2, len(CLASSES))
+    torch.testing.assert_close(maps.sum(dim=(2, 3)), torch.ones(2, len(CLASSES)))
+    torch.testing.assert_close(maps, maps.mean(dim=(2, 3), keepdim=True).expand_as(maps))
+    assert classifier.attention is not None
+    seen: list[torch.Tensor] = []
+    classifier.attention.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    logits = classifier(pixels)
+    torch.testing.assert_close(logits, classifier.attention.logits(seen[0].mean(dim=1)))
+
+
+def test_the_attention_of_a_class_finds_the_place_that_its_weights_ask_for() -> None:
+    """An attention that asks for bright places finds the one bright patch, and the class's logit is that patch's."""
+    classifier = networks.build(Architecture("test_resnet", 1, 64, attention=True)).eval()
+    head = AttentionHead(1, 0)
+    with torch.no_grad():
+        head.attention.weight[3] = 50.0
+        head.logits.weight[:] = 1.0
+        head.logits.bias[:] = 0.0
+    brightness = torch.nn.AvgPool2d(8)
+    classifier.backbone, classifier.attention = brightness, head
+    classifier.mean.zero_()
+    classifier.std.fill_(1)
+    pixels = torch.zeros(1, 1, 64, 64)
+    pixels[:, :, 16:24, 40:48] = 1
+    with torch.no_grad():
+        maps, logits = classifier.attention_maps(pixels), classifier(pixels)
+    assert maps[0, 3, 2, 5] > 0.99
+    assert maps[0, 4, 2, 5].item() == pytest.approx(1 / 64)
+    assert logits[0, 3].item() == pytest.approx(1, abs=0.01)
+    assert logits[0, 4].item() == pytest.approx(1 / 64)
+
+
+def test_an_attention_network_is_saved_and_loaded_whole(tmp_path: Path) -> None:
+    architecture = Architecture("test_resnet", 1, 32, attention=True)
+    classifier = networks.build(architecture).eval()
+    assert classifier.attention is not None
+    torch.nn.init.normal_(classifier.attention.attention.weight)
+    networks.save(classifier, architecture, {}, tmp_path / "model.safetensors")
+    loaded, _ = networks.load(tmp_path / "model.safetensors")
+    pixels = torch.rand(3, 1, 32, 32)
+    assert torch.equal(loaded(pixels), classifier(pixels))
+
+
+def test_attention_starts_from_pretrained_weights(tmp_path: Path) -> None:
+    path = imagenet_like(tmp_path)
+    plain, attending = (networks.build(Architecture("test_resnet", 3, 32, on), path) for on in (False, True))
+    there = plain.backbone.state_dict()
+    assert all(torch.equal(there[name], tensor) for name, tensor in attending.backbone.state_dict().items())
+
+
+def test_a_network_without_attention_has_no_map() -> None:
+    with pytest.raises(ValueError, match="no attention"):
+        networks.build(TINY).attention_maps(torch.rand(1, 1, 32, 32))
+
+
+@pytest.mark.parametrize("attention", [False, True])
+def test_dropout_acts_in_training_only(attention: bool) -> None:
+    classifier = networks.build(Architecture("test_resnet", 1, 32, attention), dropout=0.5)
+    pixels = torch.rand(8, 1, 32, 32)
+    for layer in classifier.backbone.modules():
+        layer.eval()  # batch normalisation would differ as well
+    classifier.backbone.training = True
+    assert not torch.equal(classifier(pixels), classifier(pixels))
+    classifier.eval()
+    assert torch.equal(classifier(pixels), classifier(pixels))
+
+
+def test_blocks_are_skipped_in_training_only() -> None:
+    classifier = networks.build(Architecture("test_convnext", 1, 32), drop_path=0.9)
+    pixels = torch.rand(8, 1, 32, 32)
+    assert not torch.equal(classifier(pixels), classifier(pixels))
+    classifier.eval()
+    assert torch.equal(classifier(pixels), classifier(pixels))
+    plain = networks.build(Architecture("test_convnext", 1, 32))
+    assert torch.equal(plain(pixels), plain(pixels))
+
+
+def test_what_a_network_cannot_do_is_said() -> None:
+    with pytest.raises(InputError, match=r"densenet121 .* drop_path"):
+        networks.build(Architecture("densenet121", 1, 32), drop_path=0.1)
+    with pytest.raises(InputError, match="attention: it has no square feature map"):
+        networks.build(Architecture("volo_d1_224", 1, 224, attention=True))
+
+
+def test_the_bias_of_both_heads_starts_where_it_is_told() -> None:
+    classifier = networks.build(Architecture("deit_tiny_distilled_patch16_224", 1, 224))
+    start = torch.linspace(-3, 1, len(CLASSES))
+    classifier.start_bias(start)
+    assert len(classifier.head_layers()) == 2
+    assert all(torch.equal(layer.bias, start) for layer in classifier.head_layers())  # type: ignore[arg-type]
