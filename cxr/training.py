@@ -167,8 +167,9 @@ class Training:
             self.set_learning_rate(epoch - 1 + (step + 0.5) / len(plan.batches))
             losses[step] = self.step(pixels, labels, len(labels) / len(plan.batches[step]))
         self.processes.add_up(losses)
-        for network in {self.classifier, self.result}:
-            self.processes.average_buffers(network)
+        self.processes.average_buffers(self.classifier)
+        if self.average:
+            self.processes.average_buffers(self.average.module)
         return _mean_loss(losses.cpu().numpy(), plan, epoch)
 
     def _unfreeze(self, epoch: int) -> None:

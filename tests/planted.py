@@ -12,6 +12,21 @@ from tests.project import ROOT
 
 MODEL = "test_resnet"
 SIDE = 32
+# Every option of training at once.
+EVERYTHING: dict[str, Any] = {
+    "head_lr_factor": 3,
+    "stage_lr_decay": 0.8,
+    "unfreeze_epochs": 1,
+    "clip_norm": 1,
+    "schedule": "cosine",
+    "warmup_epochs": 1,
+    "ema": 0.9,
+    "dropout": 0.1,
+    "drop_path": 0.1,
+    "attention": True,
+    "prior_bias": True,
+    "loss": {"positive_weight_cap": 5, "focal_gamma": 1, "label_smoothing": 0.05},
+}
 
 
 def write_planted(folder: Path, images: int = 240, seed: int = 0) -> None:

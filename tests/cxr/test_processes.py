@@ -14,7 +14,7 @@ from cxr import processes
 from cxr.errors import InputError
 from cxr.params import TrainParams, read_params
 from stages import train
-from tests.planted import write_planted, write_planted_params
+from tests.planted import EVERYTHING, write_planted, write_planted_params
 from tests.project import start_training
 
 
@@ -38,7 +38,7 @@ def children(process: int) -> list[int]:
 
 
 def test_one_of_two_is_killed_and_the_training_goes_on_to_the_same_bytes(folder: Path) -> None:
-    write_planted_params(folder, devices=2, epochs=3)
+    write_planted_params(folder, devices=2, epochs=3, **EVERYTHING)
     whole = train_to_the_end(folder)
     for path in (folder / "checkpoints").iterdir():
         for file in [path] if path.is_file() else path.iterdir():

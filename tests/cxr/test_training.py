@@ -15,7 +15,7 @@ from cxr.params import Loss, TrainParams, read_params
 from cxr.prediction import predict_logits
 from cxr.training import LabelledImages, Training
 from stages.train import load_data
-from tests.planted import MODEL, write_planted
+from tests.planted import EVERYTHING, MODEL, write_planted, write_planted_params
 
 CPU = torch.device("cpu")
 Data = tuple[LabelledImages, LabelledImages]
@@ -29,25 +29,9 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
     return train, val
 
 
-# All that this issue of wishes adds, at once.
-EVERYTHING: dict[str, Any] = {
-    "head_lr_factor": 3.0,
-    "stage_lr_decay": 0.8,
-    "unfreeze_epochs": 1,
-    "clip_norm": 1.0,
-    "schedule": "cosine",
-    "warmup_epochs": 1,
-    "ema": 0.9,
-    "dropout": 0.1,
-    "drop_path": 0.1,
-    "attention": True,
-    "prior_bias": True,
-    "loss": Loss(positive_weight_cap=5, focal_gamma=1, label_smoothing=0.05),
-}
-
-
 def start(labels: Tensor | None = None, **changes: object) -> Training:
-    params = read_params(TrainParams).model_copy(update=changes)
+    write_planted_params(Path.cwd(), **changes)
+    params = read_params(TrainParams)
     torch.manual_seed(1)
     architecture = Architecture(MODEL, 1, 32, params.attention)
     classifier = networks.build(architecture, None, params.dropout, params.drop_path)
@@ -197,12 +181,12 @@ def test_the_loss_starts_at_that_of_the_prevalence(planted: Data) -> None:
 def test_the_wanted_loss_is_made_small(planted: Data) -> None:
     wanted = Loss(positive_weight_cap=3, focal_gamma=2, label_smoothing=0.1)
     labels = planted[0].labels
-    training = start(labels, loss=wanted)
+    training = start(labels, loss=wanted.model_dump())
     pixels = next(planted[0].pixels.batches([np.arange(16)]))
     with torch.no_grad():
         logits = training.classifier.train()(pixels)
     expected = multi_label_loss(logits, labels[:16], wanted, positive_weights(labels, 3))
-    torch.testing.assert_close(start(labels, loss=wanted).step(pixels, labels[:16]), expected)
+    torch.testing.assert_close(start(labels, loss=wanted.model_dump()).step(pixels, labels[:16]), expected)
 
 
 def test_stages_unfreeze_on_time(planted: Data) -> None:
