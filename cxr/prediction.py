@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cxr.batches import Pixels
@@ -11,7 +12,11 @@ from cxr.processes import ALONE, Processes
 def predict_logits(network: nn.Module, pixels: Pixels, batch_size: int, processes: Processes = ALONE) -> Tensor:
     """Logits of all of `pixels` in their order, float32 [images, 15], on their device; each process does its share."""
     network.eval()
-    places = processes.share(np.arange(len(pixels)))
-    batches = np.split(places, range(batch_size, len(places), batch_size))
+    batches = in_order(processes.share(np.arange(len(pixels))), batch_size)
     with torch.inference_mode():
         return processes.gather(torch.cat([network(images).float() for images in pixels.batches(batches)]))
+
+
+def in_order(places: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Part `places` into batches, without changing their order; the last may be smaller."""
+    return np.split(places, range(batch_size, len(places), batch_size))

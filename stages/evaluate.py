@@ -35,10 +35,10 @@ from cxr.findings import CLASSES
 from cxr.intervals import auroc_and_average_precision, resample_patients
 from cxr.params import EvaluateParams, read_params
 from cxr.paths import CURVES, DECISIONS, IMAGES, METRICS, PLOTS, PREDICTIONS, SAMPLE, SPLIT, model_file
-from cxr.prediction import predict_logits
 from cxr.runtime import explaining_limits, prepare
 from cxr.tables import is_synthetic, label_matrix, read_sample_with_split
 from cxr.thresholds import choose
+from cxr.views import list_views, predict_probabilities
 
 BOOTSTRAP_SEED = 1
 
@@ -109,15 +109,14 @@ def ensemble(params: EvaluateParams, pixels: Pixels, image_size: int, device: to
     Raises:
         InputError: where a member is missing, broken, or was trained on images of another size.
     """
-    members = member_files(params)
+    members, views = member_files(params), list_views(params.views)
     total = np.zeros((len(pixels), len(CLASSES)))
     for path in members:
         classifier, about = networks.load(path)
         if about["image_size"] != image_size:
             raise InputError(f"{path} was trained at {about['image_size']} px, {IMAGES} has {image_size}; train again")
         with explaining_limits():
-            logits = predict_logits(classifier.to(device), pixels, params.batch_size)
-        total += torch.sigmoid(logits.double()).cpu().numpy()
+            total += predict_probabilities(classifier.to(device), pixels, params.batch_size, views)
     return total / len(members)
 
 

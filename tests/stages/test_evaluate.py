@@ -98,6 +98,16 @@ def test_an_ensemble_is_the_mean_of_its_members(folder: Path) -> None:
     assert (single[0] - single[1]).abs().to_numpy().max() > 1e-3
 
 
+def test_views_are_averaged_in_val_and_test(folder: Path) -> None:
+    plain = pd.read_csv(folder / "data/predictions.csv")
+    views = {"flip": True, "shift": 0.0, "scale": 0.0, "five_crops": 0.0}
+    write_planted_params(folder, seeds=[1, 2], epochs=2, views=views)
+    evaluate.main()
+    flipped = pd.read_csv(folder / "data/predictions.csv")
+    changed = (plain[list(CLASSES)] - flipped[list(CLASSES)]).abs().max(axis=1) > 1e-4
+    assert changed.groupby(plain["split"]).all().to_dict() == {"val": True, "test": True}
+
+
 def test_the_same_inputs_give_the_same_bytes(folder: Path) -> None:
     def files() -> dict[str, bytes]:
         paths = [
