@@ -140,8 +140,9 @@ def subgroups(table: pd.DataFrame, labels: Labels, probabilities: Scores, resamp
     """AUROC of each class in each group of patients, and between which groups it differs most.
 
     A class is shown in a group that has enough of it to say anything. The mean of a group is over the classes that all
-    groups of its attribute have, so that means can be compared. The largest of several gaps is above 0 by chance alone:
-    its interval is that of the difference of the two groups that it names, and knows nothing of the choice.
+    groups of its attribute have, so that means can be compared; a group without any class has none. The largest of
+    several gaps is above 0 by chance alone: its interval is that of the difference of the two groups that it names, and
+    knows nothing of the choice.
     """
     masks = groups(table)
     aurocs = {group: _auroc_of(mask, labels, probabilities, resamples) for group, mask in masks.items()}
@@ -149,13 +150,13 @@ def subgroups(table: pd.DataFrame, labels: Labels, probabilities: Scores, resamp
     sizes = counts(masks, labels)
     report: Report = {}
     for (attribute, name), found in aurocs.items():
-        shared = np.flatnonzero(shared_classes(values, attribute))
+        in_mean = np.flatnonzero(shared_classes(values, attribute) & ~np.isnan(found.value))
         rows = sizes[(sizes["attribute"] == attribute) & (sizes["group"] == name)]
         report.setdefault(attribute, {"groups": {}})["groups"][name] = {
             "images": int(masks[attribute, name].sum()),
-            "classes_in_mean": len(shared),
+            "classes_in_mean": len(in_mean),
             "positives": dict(zip(rows["class"], rows["positives"].tolist(), strict=True)),
-            "auroc": {**_mean_entry(found, shared), **_entries(CLASSES, found)},
+            "auroc": {**_mean_entry(found, in_mean), **_entries(CLASSES, found)},
         }
     for row in largest_gaps(values).to_dict("records"):
         shared = np.flatnonzero(shared_classes(values, row["attribute"]))
