@@ -45,12 +45,11 @@ from cxr.dealing import deal, whole_sizes
 from cxr.errors import InputError, run_as_script, warn
 from cxr.files import remove, replacing, write_csv, write_json
 from cxr.findings import CLASSES
-from cxr.networks import Classifier
 from cxr.params import TrainParams, Views
 from cxr.paths import CHECKPOINTS, IMAGES, SAMPLE, SPLIT, model_file
-from cxr.prediction import predict_logits
 from cxr.runtime import prepare
 from cxr.tables import SPLITS, label_matrix, read_sample, read_sample_with_split
+from cxr.views import list_views, predict_probabilities
 from stages.split import check
 from stages.train import member_params
 
@@ -205,13 +204,6 @@ def link(source: Path, target: Path) -> None:
         temporary.hardlink_to(source)
 
 
-def predict(classifier: Classifier, pixels: Pixels, batch_size: int, views: Views) -> NDArray[np.float64]:
-    """Probabilities, float64 [images, 15], averaged over `views`; InputError for any but the image itself."""
-    if any(views.model_dump().values()):
-        raise InputError("views: prediction from several views of an image is not there yet")
-    return torch.sigmoid(predict_logits(classifier, pixels, batch_size).double()).cpu().numpy()
-
-
 def prediction_file(training: Training, views: Views) -> Path:
     """Where the probabilities of the fold's test images lie."""
     return training.folder / f"probabilities-{fingerprint(views.model_dump())}.npy"
@@ -226,7 +218,8 @@ def predict_fold(training: Training, study: Study, views: Views, device: torch.d
     images = open_images(study.data / IMAGES, len(table))
     pixels = Pixels(images, np.flatnonzero(table["split"] == "test"), device)
     classifier, _ = networks.load(training.network)
-    probabilities = predict(classifier.to(device), pixels, training.params.batch_size, views)
+    size = training.params.batch_size
+    probabilities = predict_probabilities(classifier.to(device), pixels, size, list_views(views))
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, probabilities)
 
@@ -314,7 +307,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--weights-dir", type=Path, default=SHARED / "weights", help="folder of MODEL.safetensors")
     parser.add_argument("--size", type=int, default=96, help="side of the images, pixels (default: 96)")
     parser.add_argument("--model", default=LITE0, help=f"the baseline's network (default: {LITE0})")
-    parser.add_argument("--epochs", type=int, default=8, help="of the baseline (default: 8)")
+    parser.add_argument("--epochs", type=int, default=6, help="of the baseline (default: 6)")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these changes, and the baseline")
     parser.add_argument("--list", action="store_true", help="list the changes, and do nothing")
     parser.add_argument("--report", action="store_true", help="run nothing, and report what is there")
