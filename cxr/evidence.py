@@ -35,9 +35,14 @@ MEANS = {
 Report = dict[str, Any]
 
 
+def means(measure: Bootstrapped) -> Bootstrapped:
+    """The means of a measure of the 15 classes, in the order of `MEANS`."""
+    return joined(*(measure.mean(columns) for columns in MEANS.values()))
+
+
 def with_means(measure: Bootstrapped) -> Bootstrapped:
     """The means over 15 and 14 classes, then the classes."""
-    return joined(*(measure.mean(columns) for columns in MEANS.values()), measure)
+    return joined(means(measure), measure)
 
 
 def measure(
@@ -96,7 +101,7 @@ def intervals(areas: Bootstrapped, precisions: Bootstrapped, resamples: Resample
     return {
         "resamples": draws - 1,
         "patients": patients,
-        **{name: _entries((*MEANS, *CLASSES), with_means(measure)) for name, measure in measures.items()},
+        **{name: entries((*MEANS, *CLASSES), with_means(measure)) for name, measure in measures.items()},
     }
 
 
@@ -111,9 +116,9 @@ def operating_points(
         "ppv": proportion(positive, called, resamples),
         "npv": proportion(~positive, ~called, resamples),
     }
-    entries = {name: _entries(CLASSES, measure) for name, measure in rates.items()}
+    measured = {name: entries(CLASSES, measure) for name, measure in rates.items()}
     points = {
-        name: {"threshold": float(threshold), **{rate: entry[name] for rate, entry in entries.items()}}
+        name: {"threshold": float(threshold), **{rate: entry[name] for rate, entry in measured.items()}}
         for name, threshold in zip(CLASSES, thresholds, strict=True)
     }
     return {"rule": rule, "classes": points}
@@ -156,7 +161,7 @@ def subgroups(table: pd.DataFrame, labels: Labels, probabilities: Scores, resamp
             "images": int(masks[attribute, name].sum()),
             "classes_in_mean": len(in_mean),
             "positives": dict(zip(rows["class"], rows["positives"].tolist(), strict=True)),
-            "auroc": {**_mean_entry(found, in_mean), **_entries(CLASSES, found)},
+            "auroc": {**_mean_entry(found, in_mean), **entries(CLASSES, found)},
         }
     for row in largest_gaps(values).to_dict("records"):
         shared = np.flatnonzero(shared_classes(values, row["attribute"]))
@@ -184,10 +189,11 @@ def _gap(row: dict[Any, Any], aurocs: dict[Group, Bootstrapped], shared: NDArray
 
 
 def _mean_entry(found: Bootstrapped, columns: NDArray[np.intp]) -> Report:
-    return _entries(("mean",), found.mean(list(columns))) if len(columns) else {}
+    return entries(("mean",), found.mean(list(columns))) if len(columns) else {}
 
 
-def _entries(names: tuple[str, ...], measure: Bootstrapped) -> Report:
+def entries(names: tuple[str, ...], measure: Bootstrapped) -> Report:
+    """Value, low and high of each class of a measure, whose names are `names`."""
     bounds = measure.interval()
     return {
         name: {"value": number(value), "low": number(low), "high": number(high)}

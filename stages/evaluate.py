@@ -3,9 +3,10 @@
 Reads: `data/sample.csv`, `data/split.csv`, `data/images.npy`, `data/models/`, `data/curves.csv`, and in `raw_dir`
     whether the images are synthetic.
 Writes: `metrics/test.json` (the headlines), `metrics/classes.json` (every class), `metrics/intervals.json`,
-    `metrics/operating_points.json`, `metrics/calibration.json`, `metrics/subgroups.json`, `metrics/duplicates.json`
-    (images in two splits that look like one film), `data/predictions.csv` (image, patient, split, 15 probabilities, for
-    val and test), `data/decisions.json` (calibration and thresholds for these probabilities) and `plots/`.
+    `metrics/operating_points.json`, `metrics/calibration.json`, `metrics/subgroups.json`, `metrics/members.json` (the
+    ensemble beside each of its networks), `metrics/duplicates.json` (images in two splits that look like one film),
+    `data/predictions.csv` (image, patient, split, 15 probabilities, for val and test), `data/decisions.json`
+    (calibration and thresholds for these probabilities) and `plots/`.
 Alone: `python -m stages.evaluate`
 """
 
@@ -16,29 +17,28 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from cxr import calibration, evidence, networks, plots
+from cxr import calibration, evidence, plots
 from cxr.batches import Pixels, open_images
 from cxr.calibration import Calibration
 from cxr.duplicates import near_duplicates
-from cxr.errors import InputError, run_as_script, warn
+from cxr.ensembles import predict_members, seen_by_no_member
+from cxr.errors import run_as_script, warn
 from cxr.evidence import headlines, measure
 from cxr.files import replacing, write_csv, write_json
 from cxr.findings import CLASSES
 from cxr.intervals import auroc_and_average_precision, resample_patients
+from cxr.members import Member, compare_members, list_members
 from cxr.params import EvaluateParams, read_params
-from cxr.paths import CURVES, DECISIONS, IMAGES, METRICS, PLOTS, PREDICTIONS, SAMPLE, SPLIT, model_file
-from cxr.runtime import explaining_limits, prepare
+from cxr.paths import CURVES, DECISIONS, IMAGES, METRICS, PLOTS, PREDICTIONS, SAMPLE, SPLIT
+from cxr.runtime import prepare
 from cxr.tables import is_synthetic, label_matrix, read_sample_with_split
 from cxr.thresholds import choose
-from cxr.views import list_views, predict_probabilities
 
 BOOTSTRAP_SEED = 1
 
@@ -51,11 +51,12 @@ class Decisions(NamedTuple):
 
 
 class Test(NamedTuple):
-    """The test images, and what the ensemble says of them."""
+    """The test images, and what the ensemble and its members say of them."""
 
     table: pd.DataFrame
     labels: NDArray[np.uint8]  # [images, 15]
-    probabilities: NDArray[np.float64]  # [images, 15], before calibration
+    by_member: dict[Member, NDArray[np.float64]]  # [images, 15], before calibration
+    probabilities: NDArray[np.float64]  # their mean
     rows: NDArray[np.int64]  # in `data/images.npy`
     note: str  # what pictures are called
 
@@ -69,55 +70,21 @@ def main() -> None:
     rows = np.flatnonzero(whole["split"] != "train")
     table, in_test = whole.iloc[rows], (whole["split"].iloc[rows] == "test").to_numpy()
     seen_by_no_member(params, set(table["patient"][in_test]))
-    probabilities = ensemble(params, Pixels(images, rows, device), images.shape[1], device)
-    decisions = decide(label_matrix(table)[~in_test], probabilities[~in_test], params)
+    by_member = predict_members(params, Pixels(images, rows, device), images.shape[1], device)
+    probabilities = np.mean(list(by_member.values()), axis=0)
+    labels = label_matrix(table)
+    decisions = decide(labels[~in_test], probabilities[~in_test], params)
     write_predictions(table, probabilities)
     write_decisions(decisions, params)
 
     synthetic = is_synthetic(params.raw_dir)
     note = "synthetic demo images" if synthetic else f"{in_test.sum():,} test images"
-    test = Test(table[in_test], label_matrix(table)[in_test], probabilities[in_test], rows[in_test], note)
+    each = {member: values[in_test] for member, values in by_member.items()}
+    test = Test(table[in_test], labels[in_test], each, probabilities[in_test], rows[in_test], note)
     classes = measure(test.labels, test.probabilities, decisions.thresholds)
     write_metrics(test, classes, decisions, params, synthetic)
     report_duplicates(images, whole)
     draw_plots(test, classes, decisions, params, lambda place: images[test.rows[place]])
-
-
-def seen_by_no_member(params: EvaluateParams, patients: set[int]) -> None:
-    """Refuse networks that were trained on patients of test, or chosen by them.
-
-    Raises:
-        InputError: naming the network and some of the patients.
-    """
-    for path in member_files(params):
-        known = sorted(patients & set(networks.describe(path).get("patients", [])))
-        if known:
-            raise InputError(
-                f"{path} has seen {len(known):,} patients of test in training, as {known[0]}: its figures would be too "
-                "good. Train again, or take the split that it was trained with"
-            )
-
-
-def member_files(params: EvaluateParams) -> list[Path]:
-    """The files of `models` x `seeds`."""
-    return [model_file(model, seed) for model in params.models for seed in params.seeds]
-
-
-def ensemble(params: EvaluateParams, pixels: Pixels, image_size: int, device: torch.device) -> NDArray[np.float64]:
-    """The mean probability of `models` x `seeds`, float64 [images, 15].
-
-    Raises:
-        InputError: where a member is missing, broken, or was trained on images of another size.
-    """
-    members, views = member_files(params), list_views(params.views)
-    total = np.zeros((len(pixels), len(CLASSES)))
-    for path in members:
-        classifier, about = networks.load(path)
-        if about["image_size"] != image_size:
-            raise InputError(f"{path} was trained at {about['image_size']} px, {IMAGES} has {image_size}; train again")
-        with explaining_limits():
-            total += predict_probabilities(classifier.to(device), pixels, params.batch_size, views)
-    return total / len(members)
 
 
 def decide(labels: NDArray[np.uint8], probabilities: NDArray[np.float64], params: EvaluateParams) -> Decisions:
@@ -130,7 +97,7 @@ def write_decisions(decisions: Decisions, params: EvaluateParams) -> None:
     """Write what goes with the networks: how probabilities are calibrated, and from where on a class is called."""
     calibrated = decisions.calibration.apply(decisions.thresholds[None])[0]
     content = {
-        "members": [path.stem for path in member_files(params)],
+        "members": [str(member) for member in list_members(params)],
         "classes": list(CLASSES),
         "calibration": decisions.calibration.to_dict(),
         "rule": params.threshold.rule,
@@ -148,19 +115,20 @@ def write_metrics(
     called = probabilities >= decisions.thresholds
     drawn = resample_patients(test.table["patient"], params.resamples, BOOTSTRAP_SEED)
     ranks = auroc_and_average_precision(labels, probabilities, drawn)
-    intervals = evidence.intervals(*ranks, drawn)
+    compared = compare_members(labels, test.by_member, ranks[0], drawn)
     errors = evidence.calibration_errors(labels, probabilities, decisions.calibration, params.calibration_bins)
     points = evidence.operating_points(labels, called, decisions.thresholds, params.threshold.rule, drawn)
     for name, content in {
         "test": headlines(classes, errors, len(labels), synthetic),
         "classes": {"synthetic": synthetic, "classes": evidence.by_class(classes)},
-        "intervals": intervals,
+        "intervals": evidence.intervals(*ranks, drawn),
         "operating_points": points,
         "calibration": {"bins": params.calibration_bins, "classes": errors.to_dict("index")},
         "subgroups": evidence.subgroups(test.table, labels, probabilities, drawn),
+        "members": compared,
     }.items():
         write_json(content, METRICS / f"{name}.json")
-    report(classes, intervals["auroc"]["mean_15"], len(labels), synthetic)
+    report(classes, compared, len(labels), synthetic)
 
 
 def write_predictions(table: pd.DataFrame, probabilities: NDArray[np.float64]) -> None:
@@ -216,15 +184,24 @@ def draw_plots(
         plots.draw_samples(image, labels, probabilities, note, folder / "sample_images.png")
 
 
-def report(test: pd.DataFrame, mean: dict[str, float | None], images: int, synthetic: bool) -> None:
-    """Print the headline with its interval, and name every class that it leaves out."""
+def report(test: pd.DataFrame, compared: evidence.Report, images: int, synthetic: bool) -> None:
+    """Print the headline with its interval, above it each of several members, and name every class that is left out."""
     undefined = list(test.index[test["auroc"].isna()])
     if undefined:
         warn(f"no AUROC, for want of positives or negatives in test: {', '.join(undefined)}; left out of the means")
+    if len(compared["members"]) > 1:
+        for name, member in compared["members"].items():
+            print(f"{name}: {in_words(member['auroc']['mean_15'])}")
     kind = "synthetic test images" if synthetic else "test images"
+    headline = in_words(compared["ensemble"]["auroc"]["mean_15"])
+    print(f"{headline} over {test['auroc'].notna().sum()} classes, {images:,} {kind}")
+
+
+def in_words(mean: dict[str, float | None]) -> str:
+    """A mean AUROC with its interval."""
     interval = "no interval" if mean["low"] is None else f"95 % interval {mean['low']:.4f} to {mean['high']:.4f}"
     value = "undefined" if mean["value"] is None else f"{mean['value']:.4f}"
-    print(f"mean AUROC {value} ({interval}) over {test['auroc'].notna().sum()} classes, {images:,} {kind}")
+    return f"mean AUROC {value} ({interval})"
 
 
 if __name__ == "__main__":

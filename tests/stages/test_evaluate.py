@@ -89,13 +89,30 @@ def test_decisions_use_thresholds_that_only_validation_chose(folder: Path) -> No
 
 def test_an_ensemble_is_the_mean_of_its_members(folder: Path) -> None:
     both = pd.read_csv(folder / "data/predictions.csv")[list(CLASSES)]
+    members = read_metrics(folder, "members")["members"]
     single = []
     for seed in (1, 2):
         write_planted_params(folder, seeds=[seed], epochs=2)
         evaluate.main()
         single.append(pd.read_csv(folder / "data/predictions.csv")[list(CLASSES)])
+        alone = members[f"test_resnet-{seed}"]["auroc"]
+        assert alone == {name: read_metrics(folder, "intervals")["auroc"][name] for name in alone}
     pd.testing.assert_frame_equal(both, (single[0] + single[1]) / 2, atol=1e-6)
     assert (single[0] - single[1]).abs().to_numpy().max() > 1e-3
+
+
+def test_the_ensemble_stands_beside_its_members(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    report = read_metrics(folder, "members")
+    ensemble = report["ensemble"]["auroc"]
+    assert ensemble == {name: read_metrics(folder, "intervals")["auroc"][name] for name in ("mean_15", "mean_14")}
+    assert report["models"]["test_resnet"]["seeds"] == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    for line, (name, member) in zip(lines, report["members"].items(), strict=False):
+        mean, gain = member["auroc"]["mean_15"], member["gain"]["mean_15"]
+        assert line.startswith(f"{name}: mean AUROC {mean['value']:.4f} (95 % interval {mean['low']:.4f} to ")
+        assert gain["value"] == pytest.approx(ensemble["mean_15"]["value"] - mean["value"])
+    assert lines[2].startswith(f"mean AUROC {ensemble['mean_15']['value']:.4f} (")
 
 
 def test_views_are_averaged_in_val_and_test(folder: Path) -> None:
@@ -121,7 +138,7 @@ def test_the_same_inputs_give_the_same_bytes(folder: Path) -> None:
     first = files()
     evaluate.main()
     assert files() == first
-    assert len(first) == 7 + 30 + 3 + 8 + 2
+    assert len(first) == 8 + 30 + 3 + 8 + 2
 
 
 def test_a_class_without_positives_has_no_auroc_and_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,49 @@
+"""What the members of an ensemble say of images, and that none of them has seen these before."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cxr import networks
+from cxr.batches import Pixels
+from cxr.errors import InputError
+from cxr.members import Member, list_members
+from cxr.params import EvaluateParams
+from cxr.paths import IMAGES
+from cxr.runtime import explaining_limits
+from cxr.views import list_views, predict_probabilities
+
+
+def seen_by_no_member(params: EvaluateParams, patients: set[int]) -> None:
+    """Refuse networks that were trained on patients of test, or chosen by them.
+
+    Raises:
+        InputError: naming the network and some of the patients.
+    """
+    for member in list_members(params):
+        known = sorted(patients & set(networks.describe(member.file).get("patients", [])))
+        if known:
+            raise InputError(
+                f"{member.file} has seen {len(known):,} patients of test in training, as {known[0]}: its figures would "
+                "be too good. Train again, or take the split that it was trained with"
+            )
+
+
+def predict_members(
+    params: EvaluateParams, pixels: Pixels, image_size: int, device: torch.device
+) -> dict[Member, NDArray[np.float64]]:
+    """The probabilities of each of `models` x `seeds`, the mean over `views`, float64 [images, 15].
+
+    Raises:
+        InputError: where a member is missing, broken, or was trained on images of another size.
+    """
+    views, probabilities = list_views(params.views), {}
+    for member in list_members(params):
+        classifier, about = networks.load(member.file)
+        if about["image_size"] != image_size:
+            raise InputError(
+                f"{member.file} was trained at {about['image_size']} px, {IMAGES} has {image_size}; train again"
+            )
+        with explaining_limits():
+            probabilities[member] = predict_probabilities(classifier.to(device), pixels, params.batch_size, views)
+    return probabilities
