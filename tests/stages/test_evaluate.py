@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(trained)
-    write_planted_params(trained, seeds=[1, 2], epochs=2)
-    evaluate.main()
-    return trained
+def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder, to do anything with."""
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    write_planted_params(copy, seeds=[1, 2], epochs=2)
+    monkeypatch.chdir(copy)
+    return copy
 
 
 def read_metrics(folder: Path, name: str = "test") -> Any:
@@ -102,6 +104,7 @@ def test_an_ensemble_is_the_mean_of_its_members(folder: Path) -> None:
 
 
 def test_the_ensemble_stands_beside_its_members(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    evaluate.main()
     report = read_metrics(folder, "members")
     ensemble = report["ensemble"]["auroc"]
     assert ensemble == {name: read_metrics(folder, "intervals")["auroc"][name] for name in ("mean_15", "mean_14")}
