@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -157,10 +158,13 @@ def run_stage(stage: str, folder: Path) -> None:
         log.open("a", encoding="utf-8") as output,
         subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output) as process,
     ):
-        while process.poll() is None:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(SECONDS_BETWEEN_NOTES)
-            write_json({"seconds": before + time.perf_counter() - start}, folder / f"{stage}.json")
+        try:
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(SECONDS_BETWEEN_NOTES)
+                write_json({"seconds": before + time.perf_counter() - start}, folder / f"{stage}.json")
+        finally:
+            process.terminate()  # where the study itself is stopped: a stage left behind would train on unseen
     if process.returncode:
         said = log.read_text(encoding="utf-8").strip().rpartition("\n")[2]
         raise InputError(f"{stage} failed: {said.removeprefix('error: ')} (all that it said is in {log})")
@@ -348,4 +352,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # `kill` ends the study as Ctrl-C does: with the stage that it runs.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_as_script(main)
