@@ -150,10 +150,15 @@ def proportion(chosen: NDArray[np.bool_], among: NDArray[np.bool_], resamples: R
     decisions), NPV (~labels, ~decisions), accuracy (decisions == labels, all). Degrees of freedom: patients with an
     image among them, less one.
     """
+    return average(chosen, among, resamples)
+
+
+def average(values: NDArray[Any], among: NDArray[np.bool_], resamples: Resamples) -> Bootstrapped:
+    """The mean of `values`, from 0 to 1, over the images `among`, both [images, classes]; else as `proportion`."""
     counts = resamples.counts.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        shares = counts @ resamples.sums(chosen & among) / (counts @ resamples.sums(among))
-    return Bootstrapped(shares[0], shares[1:], resamples.patients_with(among).astype(np.float64) - 1)
+        means = counts @ resamples.sums(np.where(among, values, 0)) / (counts @ resamples.sums(among))
+    return Bootstrapped(means[0], means[1:], resamples.patients_with(among).astype(np.float64) - 1)
 
 
 class Difference(NamedTuple):

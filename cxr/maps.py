@@ -34,17 +34,17 @@ def grad_cam(classifier: Classifier, pixels: Tensor, classes: Tensor) -> Tensor:
 
     Args:
         classifier: put into eval mode; its parameters get no gradient.
-        pixels: float [images, 1, height, width], 0 to 1.
+        pixels: float [images, 1, side, side], 0 to 1.
         classes: which class to map in each image, its column, int [images].
 
     Returns:
-        float [images, height, width], enlarged bilinearly.
+        float [images, side, side], enlarged bilinearly.
 
     Raises:
         InputError: where the network has no square grid of features.
     """
     features, gradients = _features_and_gradients(classifier, pixels, classes, _last_layer(classifier.backbone))
-    return enlarged(_relu_sum(gradients.mean(dim=(2, 3), keepdim=True) * features), pixels)
+    return enlarged(_relu_sum(gradients.mean(dim=(2, 3), keepdim=True) * features), pixels.shape[-1])
 
 
 def layer_cam(classifier: Classifier, pixels: Tensor, classes: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def layer_cam(classifier: Classifier, pixels: Tensor, classes: Tensor) -> Tensor
     """
     layer = _fine_layer(classifier.backbone, pixels.shape[-1])
     features, gradients = _features_and_gradients(classifier, pixels, classes, layer)
-    return enlarged(_relu_sum(gradients.relu() * features), pixels)
+    return enlarged(_relu_sum(gradients.relu() * features), pixels.shape[-1])
 
 
 Method = Callable[[Classifier, Tensor, Tensor], Tensor]
@@ -65,7 +65,7 @@ METHODS: Mapping[str, Method] = {"grad_cam": grad_cam, "layer_cam": layer_cam}
 def class_maps(
     method: Method, classifier: Classifier, pixels: Pixels, classes: NDArray[np.int64], batch_size: int
 ) -> Iterator[NDArray[np.float32]]:
-    """The map, float32 [height, width], of each of `pixels` for its class, one after the other: they may be many.
+    """The map, float32 [side, side], of each of `pixels` for its class, one after the other: they may be many.
 
     Args:
         method: one of `METHODS`.
@@ -89,9 +89,9 @@ def fine_grid(classifier: Classifier, image_size: int) -> int:
     return features.shape[-1]
 
 
-def enlarged(maps: Tensor, pixels: Tensor) -> Tensor:
-    """Maps, float [images, rows, columns], at the height and width of `pixels`, bilinearly."""
-    return functional.interpolate(maps.unsqueeze(1), size=pixels.shape[-2:], mode="bilinear").squeeze(1)
+def enlarged(maps: Tensor, side: int) -> Tensor:
+    """Maps, float [images, rows, columns], as float [images, side, side], bilinearly."""
+    return functional.interpolate(maps.unsqueeze(1), size=(side, side), mode="bilinear").squeeze(1)
 
 
 def _relu_sum(parts: Tensor) -> Tensor:

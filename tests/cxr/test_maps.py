@@ -124,7 +124,7 @@ def test_grad_cam_is_what_each_place_adds_to_the_logit(model: str) -> None:
         head = backbone.head if model == "test_mambaout" else backbone.get_classifier()
         expected = torch.einsum("k,bkhw->bhw", head.weight[column], planes).relu() / planes[0, 0].numel()
     found = maps.grad_cam(classifier, pixels, all_of(column, 4))
-    torch.testing.assert_close(found, maps.enlarged(expected, pixels), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(found, maps.enlarged(expected, pixels.shape[-1]), rtol=1e-4, atol=1e-7)
 
 
 def by_the_whole_graph(classifier: Classifier, pixels: Tensor, column: int, layer: str) -> tuple[Tensor, Tensor]:
@@ -145,7 +145,7 @@ def test_layer_cam_weighs_each_place_by_its_own_gradient() -> None:
     classifier = networks.build(Architecture("test_resnet", 1, 96))
     pixels = torch.rand(3, 1, 96, 96)
     features, gradients = by_the_whole_graph(classifier, pixels, 2, "layer2")  # 8 times smaller than the image
-    expected = maps.enlarged((gradients.relu() * features).sum(dim=1).relu(), pixels)
+    expected = maps.enlarged((gradients.relu() * features).sum(dim=1).relu(), pixels.shape[-1])
     torch.testing.assert_close(maps.layer_cam(classifier, pixels, all_of(2)), expected, rtol=1e-4, atol=1e-8)
     assert maps.fine_grid(classifier, 96) == features.shape[-1] == 12
 
@@ -161,7 +161,7 @@ def test_transformers_are_mapped_before_their_last_block(model: str) -> None:
     expected = (weights * places).sum(dim=2).relu().unflatten(1, (4, 4))
     found = maps.grad_cam(classifier, pixels, all_of(1, 2))
     assert (found > 0).any()
-    torch.testing.assert_close(found, maps.enlarged(expected, pixels), rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(found, maps.enlarged(expected, pixels.shape[-1]), rtol=1e-4, atol=1e-8)
 
 
 @pytest.mark.parametrize("model", ["test_resnet", "test_vit", "test_convnext", "densenet121"])
