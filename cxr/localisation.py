@@ -6,7 +6,8 @@ itself; NIH's list has none):
 - iou_0.1 to iou_0.7: whether the map's region and the box have an intersection over union of that or more. The region
   is the rectangle around all that is connected to the map's maximum and at least `PEAK_SHARE` of it.
 - pointing_game: whether the maximum is inside the box (Zhang et al., Top-down Neural Attention by Excitation Backprop,
-  ECCV 2016, but without their tolerance); where several pixels have it, whether all are.
+  ECCV 2016, but without their tolerance). Where several pixels have it, as at the edge of an enlarged map, the share of
+  them that is inside: what choosing one by lot would score on average.
 - energy: the share of the map's sum that is inside the box (Wang et al., Score-CAM, CVPR Workshops 2020).
 
 A map of zeros points nowhere: it scores 0.
@@ -60,7 +61,7 @@ def score(map_: Map, box: Rectangle) -> list[float]:
     if not map_.any():
         return [0.0] * len(MEASURES)
     overlap = intersection_over_union(region(map_), box)
-    return [*(float(overlap >= iou) for iou in IOUS), float(points_into(map_, box)), energy_inside(map_, box)]
+    return [*(float(overlap >= iou) for iou in IOUS), maximum_inside(map_, box), energy_inside(map_, box)]
 
 
 def region(map_: Map) -> Rectangle:
@@ -87,11 +88,12 @@ def intersection_over_union(first: Rectangle, second: Rectangle) -> float:
     return both / (first.width * first.height + second.width * second.height - both)
 
 
-def points_into(map_: Map, box: Rectangle) -> bool:
-    """Whether the centres of all pixels that have the map's maximum are inside the box."""
+def maximum_inside(map_: Map, box: Rectangle) -> float:
+    """The share of the pixels with the map's maximum whose centres are inside the box: 0 or 1, where one has it."""
     rows, columns = np.nonzero(map_ == map_.max())
     down, across = (rows + 0.5) / map_.shape[0] - box.y, (columns + 0.5) / map_.shape[1] - box.x
-    return bool(((across >= 0) & (across <= box.width) & (down >= 0) & (down <= box.height)).all())
+    inside = (across >= 0) & (across <= box.width) & (down >= 0) & (down <= box.height)
+    return float(inside.mean())
 
 
 def energy_inside(map_: Map, box: Rectangle) -> float:

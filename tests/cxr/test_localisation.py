@@ -89,14 +89,15 @@ def test_the_region_is_around_what_can_be_reached_from_the_maximum(seed: int) ->
 @given(pixel_boxes(), st.integers(0, 10_000))
 def test_the_pointing_game_asks_where_the_maximum_is(box: tuple[slice, slice], seed: int) -> None:
     map_ = blotches(seed)
-    assert localisation.points_into(map_, as_rectangle(*box)) == mask_of(box).flat[map_.argmax()]
+    assert localisation.maximum_inside(map_, as_rectangle(*box)) == mask_of(box).flat[map_.argmax()]
 
 
-def test_of_several_maxima_all_must_be_inside() -> None:
+def test_of_several_maxima_the_share_inside_counts() -> None:
     map_ = np.zeros((SIDE, SIDE))
     map_[2, 3] = map_[10, 11] = 1
-    assert not localisation.points_into(map_, as_rectangle(slice(0, 5), slice(0, 5)))
-    assert localisation.points_into(map_, as_rectangle(slice(2, 11), slice(3, 12)))
+    assert localisation.maximum_inside(map_, as_rectangle(slice(0, 5), slice(0, 5))) == 0.5
+    assert localisation.maximum_inside(map_, as_rectangle(slice(2, 11), slice(3, 12))) == 1
+    assert localisation.maximum_inside(np.ones((SIDE, SIDE)), Rectangle(0.25, 0.5, 0.5, 0.25)) == 0.125
     assert localisation.region(map_) == pytest.approx(as_rectangle(slice(2, 3), slice(3, 4)))
 
 
@@ -138,7 +139,7 @@ def test_a_random_map_has_as_much_in_a_box_as_the_box_is_large() -> None:
     for map_ in localisation.random_maps(
         random_boxes(1500, 2).assign(image=lambda table: "x" + table["image"]), SIDE, 6
     ):
-        peaks.flat[map_.argmax()] += 1
+        peaks += (map_ == map_.max()) / (map_ == map_.max()).sum()
     rectangles = [Rectangle(*row) for row in boxes[list(Rectangle._fields)].to_numpy()]
     grid = (np.arange(SIDE) + 0.5) / SIDE
     chances = [
@@ -209,8 +210,8 @@ def test_without_boxes_there_are_counts_and_no_measures() -> None:
 
 
 @pytest.mark.real_data
-def test_controls_score_on_the_real_boxes_about_as_published(shared: Path) -> None:
-    """Others' random map: 0.29 of the boxes at an IoU of 0.1 and 0.10 at 0.3, the mean over classes (field notes)."""
+def test_controls_score_on_the_real_boxes_what_knowing_nothing_can(shared: Path) -> None:
+    """Ours hits less than the published random map (0.29, 0.10, pointing 0.228), whose making is not known."""
     boxes = read_boxes(shared / "nih-metadata").assign(patient=lambda table: table["image"].str[:8])
     found = {
         "random": localisation.scores(localisation.random_maps(boxes, 64, 7), boxes),
@@ -218,7 +219,7 @@ def test_controls_score_on_the_real_boxes_about_as_published(shared: Path) -> No
     }
     report = localisation.report(found, boxes, drawn_for(boxes))["boxes"]
     assert report["all"]["boxes"] == 984
-    for measure, least, most in (("iou_0.1", 0.1, 0.4), ("iou_0.3", 0.01, 0.15), ("pointing_game", 0.03, 0.25)):
+    for measure, least, most in (("iou_0.1", 0.15, 0.3), ("iou_0.3", 0.01, 0.06), ("pointing_game", 0.04, 0.1)):
         assert least < report["mean"][measure]["random"]["value"] < most
     heart = report["Cardiomegaly"]
     assert heart["iou_0.1"]["centre"]["value"] > 0.8
