@@ -1,0 +1,556 @@
+"""Downloading from a server on this machine that fails as real ones do; NIH's own has never been asked."""
+
+import hashlib
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
+
+import numpy as np
+import pytest
+
+from cxr.errors import InputError
+from cxr.images import RawImages
+from stages import resize, sample
+from tests.conftest import error_of, files_in, numbered_rows, write_nih, write_params
+from tests.project import ROOT
+from tests.tools.faulty_server import FaultyServer, serving
+from tools.download import command, room, sources, taking, transfer
+from tools.download.archives import refuse_outside, to_zip
+from tools.download.sources import Source
+
+ROWS = numbered_rows(30)
+TABLES = ("Data_Entry_2017_v2020.csv", "BBox_List_2017.csv", "train_val_list.txt", "test_list.txt")
+TARS = tuple(f"images_{number:03d}.tar.gz" for number in (1, 2, 3))
+ZIPS = {name.replace(".tar.gz", ".zip") for name in TARS}
+COMPLETE = ZIPS | set(TABLES)
+FIRST = TARS[0]
+
+
+@pytest.fixture(scope="module")
+def nih(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set with 30 images, as loose files with its four tables."""
+    folder = write_nih(tmp_path_factory.mktemp("nih"), ROWS, side=64)
+    names = [image for image, _, _ in ROWS]
+    (folder / "train_val_list.txt").write_text("\n".join(names[:20]), encoding="utf-8")
+    (folder / "test_list.txt").write_text("\n".join(names[20:]), encoding="utf-8")
+    (folder / "BBox_List_2017.csv").write_text("Image Index,Finding Label,Bbox [x,y,w,h],,,\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(nih: Path) -> dict[str, bytes]:
+    """What the server has: three archives of ten images, and the tables."""
+    images = sorted((nih / "images").iterdir())
+    tars = {name: tar_of(images[10 * number : 10 * number + 10]) for number, name in enumerate(TARS)}
+    return tars | {name: (nih / name).read_bytes() for name in TABLES}
+
+
+def tar_of(images: list[Path], *odd: tarfile.TarInfo) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as tar:
+        for path in images:
+            tar.add(path, f"images/{path.name}")
+        for member in odd:
+            tar.addfile(member, io.BytesIO(bytes(member.size)))
+    return content.getvalue()
+
+
+def as_sources(names: tuple[str, ...], server: FaultyServer) -> tuple[Source, ...]:
+    found = ((name, server.files[name]) for name in names)
+    return tuple(
+        Source(name, server.url(name), len(content), hashlib.md5(content, usedforsecurity=False).hexdigest())
+        for name, content in found
+    )
+
+
+@pytest.fixture
+def server(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
+    """The server in NIH's place, and little patience."""
+    with serving(files) as running:
+        for module in (command, taking):
+            monkeypatch.setattr(module, "ARCHIVES", as_sources(TARS, running))
+            monkeypatch.setattr(module, "TABLES", as_sources(TABLES, running))
+        monkeypatch.setattr(transfer, "SHORTEST_PAUSE", 0.001)
+        monkeypatch.setattr(transfer, "TIMEOUT", 0.4)
+        yield running
+
+
+@pytest.fixture
+def get(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> "Getter":
+    return Getter(monkeypatch, capsys, tmp_path / "raw")
+
+
+class Getter:
+    """The command as a person calls it, in this process: what it prints."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+        self.monkeypatch, self.capsys, self.folder = monkeypatch, capsys, folder
+
+    def __call__(self, *words: str) -> str:
+        self.monkeypatch.setattr(sys, "argv", ["download", str(self.folder), *words])
+        command.main()
+        return self.capsys.readouterr().out
+
+
+def assert_complete(folder: Path, nih: Path) -> None:
+    assert files_in(folder) == COMPLETE
+    with RawImages(folder) as images:
+        for path in (nih / "images").iterdir():
+            assert images.read(path.name) == path.read_bytes()
+    for name in TABLES:
+        assert (folder / name).read_bytes() == (nih / name).read_bytes()
+
+
+def half_of(server: FaultyServer, name: str) -> str:
+    return f"bytes={len(server.files[name]) // 2}-"
+
+
+def test_the_field_notes_figures_add_up() -> None:
+    assert len(sources.ARCHIVES) == 12
+    assert sum(source.size for source in sources.ARCHIVES) == 45_079_862_784
+    everything = (*sources.ARCHIVES, *sources.TABLES)
+    assert all(len(source.md5) == 32 and source.url.startswith("https://") for source in everything)
+    assert len({field for source in everything for field in (source.name, source.url, source.md5)}) == 48
+
+
+@pytest.mark.real_data
+def test_the_tables_sums_are_those_of_the_real_tables(shared: Path) -> None:
+    for source in sources.TABLES:
+        content = (shared / "nih-metadata" / source.name).read_bytes()
+        # NIH's lists end without a line end.
+        content = content.rstrip(b"\n") if source.name.endswith(".txt") else content
+        assert (len(content), hashlib.md5(content, usedforsecurity=False).hexdigest()) == (source.size, source.md5)
+
+
+def test_everything_is_fetched_packed_and_the_next_command_named(server: FaultyServer, get: Getter, nih: Path) -> None:
+    said = get()
+    assert_complete(get.folder, nih)
+    assert said.count("10 images\n") == 3
+    assert said.endswith(
+        f"{get.folder}: 30 images, all that the table names\nnext: dvc exp run -S raw_dir={get.folder}\n"
+    )
+    server.asked.clear()
+    get()
+    assert server.asked == []
+
+
+def test_sample_and_resize_read_it_as_it_is(
+    server: FaultyServer, get: Getter, nih: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get()
+    monkeypatch.chdir(tmp_path)
+    packed = []
+    for raw_dir in (get.folder, nih):
+        write_params(tmp_path, raw_dir=str(raw_dir), image_size=32, **{"sample.size": 20})
+        sample.main()
+        resize.main()
+        packed.append(Path("data/images.npy").read_bytes())
+    assert packed[0] == packed[1]
+    assert np.load("data/images.npy").shape == (20, 32, 32)
+    assert len(Path("data/official.csv").read_text(encoding="utf-8").splitlines()) == 21
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ["cut"],
+        ["cut", "cut", "cut"],
+        ["drop"],
+        ["503", "503", "429"],
+        ["page"],
+        ["wrong"],
+        ["cut", "wrong"],
+        ["stall"],
+        ["slow"],
+        ["moved"],
+        ["no length"],
+        ["cut", "no ranges"],
+        ["cut", "other range"],
+        ["cut", "503", "cut", "drop", "moved", "stall", "wrong", "cut"],
+    ],
+    ids=" ".join,
+)
+def test_a_server_that_fails_for_a_while_ends_with_the_right_bytes(
+    server: FaultyServer, get: Getter, nih: Path, faults: list[str]
+) -> None:
+    server.faults[FIRST] = list(faults)
+    server.faults["test_list.txt"] = list(faults)
+    get()
+    assert server.faults[FIRST] == []
+    assert_complete(get.folder, nih)
+
+
+def test_a_transfer_goes_on_where_it_broke_off(server: FaultyServer, get: Getter) -> None:
+    server.faults[FIRST] = ["cut"]
+    said = get()
+    assert server.ranges(FIRST) == [None, half_of(server, FIRST)]
+    assert f"{FIRST}: the server broke off after {len(server.files[FIRST]) // 2:,} of" in said
+
+
+def test_the_range_is_kept_where_the_server_sends_elsewhere(server: FaultyServer, get: Getter) -> None:
+    server.faults[FIRST] = ["cut", "moved"]
+    get()
+    assert server.ranges(FIRST) == [None, half_of(server, FIRST), half_of(server, FIRST)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said", "asked"),
+    [
+        ("404 always", "answers 404 Not Found", 1),
+        ("503 always", "answers 503 Service Unavailable", transfer.TRIES),
+        ("drop always", "cannot be reached", transfer.TRIES),
+        ("page always", "sends a file of 30 bytes, not of", transfer.TRIES),
+        ("wrong always", "sends other bytes than NIH published", 2),
+    ],
+)
+def test_a_server_that_fails_for_good_is_named_and_the_rest_is_kept(
+    server: FaultyServer, get: Getter, nih: Path, fault: str, said: str, asked: int
+) -> None:
+    server.faults[FIRST] = [fault]
+    with pytest.raises(InputError) as raised:
+        get()
+    message = str(raised.value)
+    assert message.startswith(f"{get.folder / FIRST}: {server.url(FIRST)} {said}")
+    assert "Run the same command again" in message
+    assert "with a browser" in message
+    assert len(server.ranges(FIRST)) == asked
+    assert files_in(get.folder) == COMPLETE - {"images_001.zip"}
+    server.faults[FIRST] = []
+    server.asked.clear()
+    get()
+    assert {name for name, _ in server.asked} == {FIRST}
+    assert_complete(get.folder, nih)
+
+
+def test_a_server_that_starts_over_each_time_is_given_up(server: FaultyServer, get: Getter) -> None:
+    server.faults[FIRST] = ["starts over always"]
+    with pytest.raises(InputError, match="broke off after"):
+        get()
+    assert len(server.ranges(FIRST)) == transfer.TRIES
+    assert not (get.folder / FIRST).exists()
+
+
+def test_all_that_failed_is_named_at_once(server: FaultyServer, get: Getter) -> None:
+    for name in TARS[1:]:
+        server.faults[name] = ["404 always"]
+    with pytest.raises(InputError) as raised:
+        get()
+    lines = str(raised.value).splitlines()
+    assert sorted(line.split(":")[0] for line in lines) == [str(get.folder / name) for name in TARS[1:]]
+
+
+def test_pauses_double_and_never_fall_below_what_the_server_asks_for(
+    server: FaultyServer, get: Getter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(command.Progress, "pause", lambda _, seconds: pauses.append(seconds))
+    monkeypatch.setattr(transfer, "SHORTEST_PAUSE", 1.0)
+    server.faults[FIRST] = ["503 always"]
+    server.retry_after = "5"
+    with pytest.raises(InputError):
+        get()
+    assert pauses == [5, 5, 5, 8, 16, 32]
+
+
+def test_a_terminal_shows_a_bar_with_the_time_left(
+    server: FaultyServer, get: Getter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    server.faults[FIRST] = ["wrong", "slow"]
+    get()
+    shown = terminal.getvalue()
+    assert re.search(r"\d+%\|.*\[\d\d:\d\d<\d\d:\d\d, .*B/s\]", shown)
+    assert "100%" in shown
+
+
+@pytest.mark.parametrize("when", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_a_stopped_run_goes_on(server: FaultyServer, get: Getter, nih: Path, when: signal.Signals) -> None:
+    server.faults[FIRST] = ["stall always"]
+    process = start(get.folder, server)
+    part = get.folder / f"{FIRST}.part"
+    deadline = time.monotonic() + 20
+    others = set(TABLES) | {"images_002.zip", "images_003.zip"}
+    while not (get.folder.is_dir() and files_in(get.folder) == others | {part.name} and part.stat().st_size):
+        assert time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(when)
+    _, errors = process.communicate(timeout=20)
+    if when == signal.SIGINT:
+        assert process.returncode == 1
+        assert errors.strip().endswith("error: interrupted")
+    assert not any(name.endswith(("001.zip", "001.tar.gz")) for name in files_in(get.folder))
+    server.faults[FIRST] = []
+    server.asked.clear()
+    size = part.stat().st_size
+    get()
+    assert server.asked == [(FIRST, f"bytes={size}-")]
+    assert_complete(get.folder, nih)
+
+
+def start(folder: Path, server: FaultyServer) -> subprocess.Popen[str]:
+    """The command as a process of its own, with this server in NIH's place."""
+    script = f"""
+import sys
+from cxr.errors import run_as_script
+from tools.download import command, taking, transfer
+from tools.download.sources import Source
+for module in (command, taking):
+    module.ARCHIVES = {as_sources(TARS, server)!r}
+    module.TABLES = {as_sources(TABLES, server)!r}
+transfer.TIMEOUT, transfer.SHORTEST_PAUSE = 0.4, 0.01
+sys.argv = ["download", {str(folder)!r}]
+run_as_script(command.main)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_what_a_killed_conversion_leaves_is_made_again(server: FaultyServer, get: Getter, nih: Path) -> None:
+    get.folder.mkdir()
+    (get.folder / FIRST).write_bytes(server.files[FIRST])
+    (get.folder / ".images_001.zip.partial").write_bytes(b"PK half")
+    (get.folder / f"{TARS[1]}.part").write_bytes(server.files[TARS[1]])
+    (get.folder / f"{TARS[2]}.part").write_bytes(server.files[TARS[2]] + b"too long")
+    get()
+    assert server.ranges(FIRST) == server.ranges(TARS[1]) == []
+    assert server.ranges(TARS[2]) == [None]
+    assert_complete(get.folder, nih)
+
+
+def test_an_archive_whose_zip_a_killed_run_had_finished_is_removed(
+    server: FaultyServer, get: Getter, nih: Path, tmp_path: Path
+) -> None:
+    get()
+    (get.folder / FIRST).write_bytes(server.files[FIRST])
+    get()
+    assert_complete(get.folder, nih)
+    mine = shutil.copytree(nih, tmp_path / "mine")
+    (mine / FIRST).write_bytes(server.files[FIRST])
+    get.folder = mine
+    get()
+    assert (mine / FIRST).is_file()
+
+
+def test_an_archive_put_there_by_hand_that_is_not_nihs_is_named_and_left(server: FaultyServer, get: Getter) -> None:
+    get.folder.mkdir()
+    (get.folder / FIRST).write_bytes(server.files[TARS[1]])
+    with pytest.raises(InputError, match=r"images_001.tar.gz is not NIH's: it has"):
+        get()
+    assert (get.folder / FIRST).read_bytes() == server.files[TARS[1]]
+
+
+def test_two_runs_never_fill_one_folder(server: FaultyServer, get: Getter) -> None:
+    get.folder.mkdir()
+    with command.alone_in(get.folder), pytest.raises(InputError, match=r"another download into .* is running"):
+        get()
+    get()
+
+
+def test_a_full_disk_is_told_before_an_archive_is_asked_for(
+    server: FaultyServer, get: Getter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: usage(1000))
+    with pytest.raises(InputError, match=r"needs 0.0 GB more and its disk has 0.0 GB free: make room"):
+        get()
+    assert {name for name, _ in server.asked} == set(TABLES)
+
+
+def test_room_counts_zips_and_those_archives_that_are_there_at_once(tmp_path: Path) -> None:
+    needed = command.room_for(sources.ARCHIVES, tmp_path)
+    largest = 4_187_084_020 + 4_181_556_296 + 4_111_327_929
+    assert needed == pytest.approx(45_079_862_784 * 1.02 + largest)
+    (tmp_path / "images_011.tar.gz.part").write_bytes(bytes(1000))
+    assert command.room_for(sources.ARCHIVES, tmp_path) == pytest.approx(needed - 1000)
+
+
+def test_the_same_archive_gives_the_same_bytes_stored_in_its_order(files: dict[str, bytes], tmp_path: Path) -> None:
+    tar = tmp_path / FIRST
+    tar.write_bytes(files[FIRST])
+    seen: list[int] = []
+    assert to_zip(tar, tmp_path / "a.zip", seen.append) == 10
+    os.utime(tar, (1, 1))
+    to_zip(tar, tmp_path / "b.zip", seen.append)
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with ZipFile(tmp_path / "a.zip") as archive, tarfile.open(tar) as source:
+        assert archive.namelist() == source.getnames()
+        assert {entry.compress_type for entry in archive.infolist()} == {ZIP_STORED}
+    assert sum(seen) == 2 * len(files[FIRST])
+
+
+@pytest.mark.parametrize("name", ["../evil.png", "/etc/evil.png", "images/../../evil.png", "a\\..\\b.png", "C:\\a.png"])
+def test_members_outside_the_folder_are_refused(nih: Path, tmp_path: Path, name: str) -> None:
+    tar = tmp_path / FIRST
+    tar.write_bytes(tar_of(sorted((nih / "images").iterdir())[:2], tarfile.TarInfo(name)))
+    with pytest.raises(InputError, match="outside its folder"):
+        to_zip(tar, tmp_path / "images_001.zip", print)
+    assert files_in(tmp_path) == {FIRST}
+
+
+def test_names_inside_the_folder_are_taken() -> None:
+    refuse_outside(["images/a.png", "./images/b.png", "images/", "..a.png", "a..png"], Path("a.zip"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_a_member_that_is_no_plain_file_is_refused(tmp_path: Path, kind: bytes) -> None:
+    member = tarfile.TarInfo("images/a.png")
+    member.type, member.linkname = kind, "/etc/passwd"
+    (tmp_path / FIRST).write_bytes(tar_of([], member))
+    with pytest.raises(InputError, match="no plain file"):
+        to_zip(tmp_path / FIRST, tmp_path / "images_001.zip", print)
+
+
+@pytest.mark.parametrize("cut", [0, 10, 500, -100])
+def test_a_broken_archive_gives_no_zip(files: dict[str, bytes], tmp_path: Path, cut: int) -> None:
+    (tmp_path / FIRST).write_bytes(files[FIRST][:cut])
+    with pytest.raises(InputError, match=r"images_001.tar.gz (cannot be unpacked|has no PNGs)"):
+        to_zip(tmp_path / FIRST, tmp_path / "images_001.zip", print)
+    assert files_in(tmp_path) == {FIRST}
+
+
+def kaggle(nih: Path, folder: Path) -> Path:
+    """Kaggle's layout: images_0NN/images/*.png."""
+    for number, path in enumerate(sorted((nih / "images").iterdir())):
+        target = folder / f"images_{1 + number // 10:03d}" / "images" / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    return with_tables(nih, folder)
+
+
+def loose(nih: Path, folder: Path) -> Path:
+    shutil.copytree(nih / "images", folder)
+    return with_tables(nih, folder)
+
+
+def zipped(nih: Path, folder: Path) -> Path:
+    """One zip of everything, as Kaggle sends it."""
+    folder.mkdir()
+    with ZipFile(folder / "archive.zip", "w", ZIP_DEFLATED) as archive:
+        for path in (nih / "images").iterdir():
+            archive.write(path, f"images_001/images/{path.name}")
+    return with_tables(nih, folder)
+
+
+def with_tables(nih: Path, folder: Path) -> Path:
+    for name in TABLES:
+        shutil.copyfile(nih / name, folder / name)
+    return folder
+
+
+def tars(files: dict[str, bytes], folder: Path) -> Path:
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def assert_has_all(folder: Path, nih: Path) -> None:
+    with RawImages(folder) as images:
+        assert all(images.read(path.name) == path.read_bytes() for path in (nih / "images").iterdir())
+
+
+@pytest.mark.parametrize("layout", [kaggle, loose, zipped])
+def test_what_somebody_has_is_taken_without_a_second_copy(
+    server: FaultyServer, get: Getter, nih: Path, tmp_path: Path, layout: "type[Path]"
+) -> None:
+    source = layout(nih, tmp_path / "mine")
+    before = files_in(source)
+    said = get("--from", str(source))
+    assert "30 images, all that the table names\nnext: dvc exp run" in said
+    assert_has_all(get.folder, nih)
+    theirs = {(source / name).stat().st_ino for name in before}
+    assert {(get.folder / name).stat().st_ino for name in files_in(get.folder)} == theirs
+    assert files_in(source) == before
+    assert server.asked == []
+    get("--from", str(source))
+    get()
+    assert server.asked == []
+
+
+def test_nihs_archives_are_taken_and_left_where_they_are(
+    server: FaultyServer, get: Getter, nih: Path, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    source = tars(files, tmp_path / "mine")
+    get("--from", str(source))
+    assert_complete(get.folder, nih)
+    assert files_in(source) == set(files)
+
+
+def test_where_the_file_system_cannot_link_files_are_copied(
+    server: FaultyServer, get: Getter, nih: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*_: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(taking.os, "link", cannot)
+    source = kaggle(nih, tmp_path / "mine")
+    get("--from", str(source))
+    assert_has_all(get.folder, nih)
+    assert files_in(get.folder) == files_in(source)
+
+
+def test_what_is_missing_is_counted_and_named_and_can_be_fetched(
+    server: FaultyServer, get: Getter, nih: Path, tmp_path: Path
+) -> None:
+    source = kaggle(nih, tmp_path / "mine")
+    shutil.rmtree(source / "images_002")
+    with pytest.raises(InputError, match=r"lacks 10 of the images .*: 00000010_000.png, .* and 5 more.*tools.download"):
+        get("--from", str(source))
+    get()
+    assert_has_all(get.folder, nih)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("notes.txt", b"", "has no images_0NN.tar.gz, no zip with PNGs"),
+        ("images_001.zip", b"PK half", "images_001.zip is not a whole zip archive"),
+        (FIRST, b"half", "images_001.tar.gz is not NIH's"),
+    ],
+)
+def test_what_cannot_be_taken_is_named(
+    server: FaultyServer, get: Getter, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    source = tmp_path / "mine"
+    source.mkdir()
+    (source / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        get("--from", str(source))
+    assert files_in(get.folder) == set()
+
+
+def test_a_zip_with_a_member_outside_its_folder_is_refused(server: FaultyServer, get: Getter, tmp_path: Path) -> None:
+    source = tmp_path / "mine"
+    source.mkdir()
+    with ZipFile(source / "images_001.zip", "w") as archive:
+        archive.writestr("../a.png", b"")
+    with pytest.raises(InputError, match="outside its folder"):
+        get("--from", str(source))
+
+
+def test_mistakes_end_with_one_line(tmp_path: Path) -> None:
+    for words, message in (
+        ([str(tmp_path / "raw"), "--from", str(tmp_path / "nonesuch")], "there is no such folder"),
+        ([str(tmp_path / "raw"), "--from", str(tmp_path / "raw")], "is the folder to fill itself"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "tools.download", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert message in error_of(done)
