@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.data import ROOT, sample_table, write_params
 from benchmarks.timing import alternate, show, show_machine
 from cxr.evidence import measure
+from cxr.intervals import resample_patients
 from cxr.members import Member
 from cxr.params import EvaluateParams, read_params
 from cxr.tables import label_matrix, read_nih_table
@@ -82,8 +83,9 @@ def measures_at(images: int) -> Callable[[], object]:
         decisions = evaluate.decide(labels, scores, params)
         test = evaluate.Test(table, labels, {Member("one", 1): scores}, scores, np.arange(images), "random scores")
         classes = measure(labels, scores, decisions.thresholds)
+        drawn = resample_patients(table["patient"], params.resamples, evaluate.BOOTSTRAP_SEED)
         with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), contextlib.redirect_stdout(io.StringIO()):
-            evaluate.write_metrics(test, classes, decisions, params, synthetic=False)
+            evaluate.write_metrics(test, classes, decisions, params, drawn)
 
     return work
 

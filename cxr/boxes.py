@@ -36,19 +36,18 @@ def read_boxes(raw_dir: Path) -> pd.DataFrame:
         raise InputError(f"{path} is not a CSV table: {error}") from None
 
 
-def boxes_outside_training(boxes: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
-    """The boxes of images that are in val or test, with what localisation needs to know of those images.
+def boxes_of(images: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
+    """The boxes that lie in some images, with what localisation needs to know of those.
 
     Args:
+        images: with the columns image and patient, as the test images of the sample.
         boxes: as `read_boxes` returns them.
-        whole: the sample with its column split, a row an image of `data/images.npy`.
 
     Returns:
-        `boxes` with the columns row (place in `data/images.npy`), patient and split, sorted by row.
+        `boxes` with the columns place (of the image among `images`) and patient, sorted by place.
     """
-    about = whole[["image", "patient", "split"]].assign(row=range(len(whole)))
-    found = boxes.merge(about[about["split"] != "train"], on="image")
-    return found.sort_values("row", kind="stable", ignore_index=True)
+    about = images[["image", "patient"]].assign(place=range(len(images)))
+    return boxes.merge(about, on="image").sort_values("place", kind="stable", ignore_index=True)
 
 
 def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[tuple[str | float, ...]]:

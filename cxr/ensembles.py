@@ -1,4 +1,6 @@
-"""What the members of an ensemble say of images, and that none of them has seen these before."""
+"""What the members of an ensemble say of images and where they look, and that none of them has seen these before."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -7,7 +9,9 @@ from numpy.typing import NDArray
 from cxr import networks
 from cxr.batches import Pixels
 from cxr.errors import InputError
+from cxr.maps import Method, class_maps
 from cxr.members import Member, list_members
+from cxr.networks import Classifier
 from cxr.params import EvaluateParams
 from cxr.paths import IMAGES
 from cxr.runtime import explaining_limits
@@ -39,11 +43,29 @@ def predict_members(
     """
     views, probabilities = list_views(params.views), {}
     for member in list_members(params):
-        classifier, about = networks.load(member.file)
-        if about["image_size"] != image_size:
-            raise InputError(
-                f"{member.file} was trained at {about['image_size']} px, {IMAGES} has {image_size}; train again"
-            )
+        classifier = load_member(member, image_size, device)
         with explaining_limits():
-            probabilities[member] = predict_probabilities(classifier.to(device), pixels, params.batch_size, views)
+            probabilities[member] = predict_probabilities(classifier, pixels, params.batch_size, views)
     return probabilities
+
+
+def load_member(member: Member, image_size: int, device: torch.device) -> Classifier:
+    """A member's network, ready to predict; InputError where its file is missing, broken, or of another image size."""
+    classifier, about = networks.load(member.file)
+    if about["image_size"] != image_size:
+        raise InputError(
+            f"{member.file} was trained at {about['image_size']} px, {IMAGES} has {image_size}; train again"
+        )
+    return classifier.to(device)
+
+
+def mean_maps(
+    method: Method, classifiers: list[Classifier], pixels: Pixels, classes: NDArray[np.int64], batch_size: int
+) -> Iterator[NDArray[np.float64]]:
+    """The mean over the networks of the map of each of `pixels` for its class, float64 [side, side], one at a time.
+
+    The arguments are those of `cxr.maps.class_maps`.
+    """
+    of_each = [class_maps(method, classifier, pixels, classes, batch_size) for classifier in classifiers]
+    for maps in zip(*of_each, strict=True):
+        yield np.mean(maps, axis=0, dtype=np.float64)

@@ -1,7 +1,7 @@
-"""Class maps: where in an image a network sees a class, from the gradient of the class's logit.
+"""Class maps: where in an image a network sees a class, from the gradient of its logit or from its own attention.
 
-Of the two here, Grad-CAM is the one that others report, and LayerCAM the one that finds more of the demo's boxes. It
-looks at a finer layer, where the gradient of each place says more than its mean over all places. (At 96 px the last
+Of the first two here, Grad-CAM is the one that others report, and LayerCAM the one that finds more of the demo's boxes.
+It looks at a finer layer, where the gradient of each place says more than its mean over all places. (At 96 px the last
 layer of a ResNet has 3 × 3 places, each larger than most boxes.) It was picked from 34 variants on the validation boxes
 of the demo, for one network: elsewhere, go by its score beside Grad-CAM's and not by this choice.
 """
@@ -59,8 +59,27 @@ def layer_cam(classifier: Classifier, pixels: Tensor, classes: Tensor) -> Tensor
     return enlarged(_relu_sum(gradients.relu() * features), pixels.shape[-1])
 
 
+def attention_map(classifier: Classifier, pixels: Tensor, classes: Tensor) -> Tensor:
+    """How much the class's own attention weighs each place; for networks that have such a head.
+
+    Arguments and result are those of `grad_cam`.
+
+    Raises:
+        ValueError: where the network has no attention.
+    """
+    with torch.no_grad():
+        weights = classifier.eval().attention_maps(pixels)
+    return enlarged(weights[torch.arange(len(weights)), classes.to(weights.device)], pixels.shape[-1])
+
+
 Method = Callable[[Classifier, Tensor, Tensor], Tensor]
-METHODS: Mapping[str, Method] = {"grad_cam": grad_cam, "layer_cam": layer_cam}
+METHODS: Mapping[str, Method] = {"grad_cam": grad_cam, "layer_cam": layer_cam, "attention": attention_map}
+
+
+def methods_of(classifiers: list[Classifier]) -> dict[str, Method]:
+    """The methods of `METHODS` that serve all of these networks."""
+    attend = all(classifier.attention for classifier in classifiers)
+    return {name: method for name, method in METHODS.items() if attend or name != "attention"}
 
 
 def class_maps(

@@ -156,7 +156,7 @@ def weights_file(model: str, weights_dir: Path) -> Path:
     path = weights_dir / f"{model}.safetensors"
     if not path.is_file():
         raise InputError(
-            f"weights: there is no {path}; put timm's weights of {model} there (README.md, Pretrained weights), "
+            f"weights: there is no {path}; fetch it with `python -m tools.weights {model}`, "
             "name another folder in weights_dir, or set weights to none to start from random ones"
         )
     return path

@@ -44,6 +44,8 @@ def read_nih_table(raw_dir: Path) -> pd.DataFrame:
             raw = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a CSV table: {error}") from None
+    # NIH's own file has said Sex since 2020, copies of it and the older versions say Gender.
+    raw = raw.rename(columns={"Patient Sex": "Patient Gender"})
     missing = [column for column in _NIH_COLUMNS if column not in raw.columns]
     if missing:
         raise InputError(f"{path} has no column {', '.join(missing)}; its columns are {', '.join(raw.columns)}")

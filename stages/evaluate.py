@@ -1,12 +1,13 @@
 """Measure the ensemble on test, with thresholds and calibration that validation chose.
 
 Reads: `data/sample.csv`, `data/split.csv`, `data/images.npy`, `data/models/`, `data/curves.csv`, and in `raw_dir`
-    whether the images are synthetic.
+    boxes and whether the images are synthetic.
 Writes: `metrics/test.json` (the headlines), `metrics/classes.json` (every class), `metrics/intervals.json`,
     `metrics/operating_points.json`, `metrics/calibration.json`, `metrics/subgroups.json`, `metrics/members.json` (the
-    ensemble beside each of its networks), `metrics/duplicates.json` (images in two splits that look like one film),
-    `data/predictions.csv` (image, patient, split, 15 probabilities, for val and test), `data/decisions.json`
-    (calibration and thresholds for these probabilities) and `plots/`.
+    ensemble beside each of its networks), `metrics/localisation.json` (class maps on boxes),
+    `metrics/duplicates.json` (images in two splits that look like one film), `data/predictions.csv` (image, patient,
+    split, 15 probabilities, for val and test), `data/decisions.json` (calibration and thresholds for these
+    probabilities) and `plots/`.
 Alone: `python -m stages.evaluate`
 """
 
@@ -21,18 +22,21 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
-from cxr import calibration, evidence, plots
+from cxr import calibration, evidence, localisation, plots
 from cxr.batches import Pixels, open_images
+from cxr.boxes import boxes_of, read_boxes
 from cxr.calibration import Calibration
 from cxr.duplicates import near_duplicates
-from cxr.ensembles import predict_members, seen_by_no_member
-from cxr.errors import run_as_script, warn
+from cxr.ensembles import load_member, mean_maps, predict_members, seen_by_no_member
+from cxr.errors import InputError, run_as_script, warn
 from cxr.evidence import headlines, measure
 from cxr.files import replacing, write_csv, write_json
 from cxr.findings import CLASSES
-from cxr.intervals import auroc_and_average_precision, resample_patients
+from cxr.intervals import Resamples, auroc_and_average_precision, resample_patients
+from cxr.maps import fine_grid, methods_of
 from cxr.members import Member, compare_members, list_members
 from cxr.params import EvaluateParams, read_params
 from cxr.paths import CURVES, DECISIONS, IMAGES, METRICS, PLOTS, PREDICTIONS, SAMPLE, SPLIT
@@ -77,12 +81,13 @@ def main() -> None:
     write_predictions(table, probabilities)
     write_decisions(decisions, params)
 
-    synthetic = is_synthetic(params.raw_dir)
-    note = "synthetic demo images" if synthetic else f"{in_test.sum():,} test images"
+    note = "synthetic demo images" if is_synthetic(params.raw_dir) else f"{in_test.sum():,} test images"
     each = {member: values[in_test] for member, values in by_member.items()}
     test = Test(table[in_test], labels[in_test], each, probabilities[in_test], rows[in_test], note)
     classes = measure(test.labels, test.probabilities, decisions.thresholds)
-    write_metrics(test, classes, decisions, params, synthetic)
+    drawn = resample_patients(test.table["patient"], params.resamples, BOOTSTRAP_SEED)
+    write_metrics(test, classes, decisions, params, drawn)
+    write_json(localise(test, images, params, drawn, device), METRICS / "localisation.json")
     report_duplicates(images, whole)
     draw_plots(test, classes, decisions, params, lambda place: images[test.rows[place]])
 
@@ -108,12 +113,11 @@ def write_decisions(decisions: Decisions, params: EvaluateParams) -> None:
 
 
 def write_metrics(
-    test: Test, classes: pd.DataFrame, decisions: Decisions, params: EvaluateParams, synthetic: bool
+    test: Test, classes: pd.DataFrame, decisions: Decisions, params: EvaluateParams, drawn: Resamples
 ) -> None:
-    """Write `metrics/`, and print the headline."""
-    labels, probabilities = test.labels, test.probabilities
+    """Write what the probabilities say into `metrics/`, and print the headline."""
+    labels, probabilities, synthetic = test.labels, test.probabilities, is_synthetic(params.raw_dir)
     called = probabilities >= decisions.thresholds
-    drawn = resample_patients(test.table["patient"], params.resamples, BOOTSTRAP_SEED)
     ranks = auroc_and_average_precision(labels, probabilities, drawn)
     compared = compare_members(labels, test.by_member, ranks[0], drawn)
     errors = evidence.calibration_errors(labels, probabilities, decisions.calibration, params.calibration_bins)
@@ -129,6 +133,30 @@ def write_metrics(
     }.items():
         write_json(content, METRICS / f"{name}.json")
     report(classes, compared, len(labels), synthetic)
+
+
+def localise(
+    test: Test, images: NDArray[np.uint8], params: EvaluateParams, drawn: Resamples, device: torch.device
+) -> evidence.Report:
+    """Score the ensemble's class maps on the boxes of test, beside maps that have not seen the image."""
+    boxes, side = boxes_of(test.table, read_boxes(params.raw_dir)), images.shape[1]
+    if boxes.empty:
+        return localisation.report({}, boxes, drawn)
+    pixels = Pixels(images, test.rows[boxes["place"]], device)
+    columns = boxes["class"].map(CLASSES.index).to_numpy()
+    classifiers = [load_member(member, side, device) for member in test.by_member]
+    try:
+        maps = {
+            name: mean_maps(method, classifiers, pixels, columns, params.batch_size)
+            for name, method in methods_of(classifiers).items()
+        }
+        maps["random"] = localisation.random_maps(boxes, side, fine_grid(classifiers[0], side))
+        maps["centre"] = localisation.centre_maps(boxes, side)
+        scored = {name: localisation.scores(of_boxes, boxes) for name, of_boxes in maps.items()}
+    except InputError as error:
+        warn(f"no localisation: {error}")
+        scored = {}
+    return localisation.report(scored, boxes, drawn.of(boxes["place"].to_numpy()))
 
 
 def write_predictions(table: pd.DataFrame, probabilities: NDArray[np.float64]) -> None:

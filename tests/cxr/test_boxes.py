@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxr.boxes import BOX_FILE, COLUMNS, boxes_outside_training, read_boxes
+from cxr.boxes import BOX_FILE, COLUMNS, boxes_of, read_boxes
 from cxr.errors import InputError
 from tests.project import ROOT
 from tools.phantom.dataset import phantom_exams
@@ -78,19 +78,20 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.sampled_from(["train", "val", "test"]), min_size=1, max_size=20), st.integers(0, 99))
-def test_no_box_of_a_training_image_is_kept_and_all_others_are(splits: list[str], seed: int) -> None:
-    images = [f"{number}.png" for number in range(len(splits))]
-    whole = pd.DataFrame({"image": images, "patient": np.arange(len(splits)) // 2, "split": splits})
-    drawn = np.random.default_rng(seed).integers(len(splits) + 2, size=30)  # two images are not in the sample
+@given(st.lists(st.booleans(), min_size=1, max_size=20), st.integers(0, 99))
+def test_no_box_of_another_image_is_kept_and_all_others_are(in_test: list[bool], seed: int) -> None:
+    whole = pd.DataFrame({"image": [f"{number}.png" for number in range(len(in_test))]})
+    images = whole.assign(patient=np.arange(len(in_test)) // 2)[in_test]
+    drawn = np.random.default_rng(seed).integers(len(in_test) + 2, size=30)  # two images are not in the sample
     boxes = pd.DataFrame({"image": [f"{number}.png" for number in drawn], "class": "Mass", "x": np.arange(30) / 30})
-    found = boxes_outside_training(boxes, whole)
-    trained = [split == "train" for split in splits] + [True, True]
-    expected = [(number, place / 30) for place, number in enumerate(drawn) if not trained[number]]
-    assert list(zip(found["row"], found["x"], strict=True)) == sorted(expected)
-    assert list(found["image"]) == [images[row] for row in found["row"]]
-    assert boxes_outside_training(boxes[:0], whole).empty
-    assert list(found["patient"]) == [row // 2 for row in found["row"]]
+    found = boxes_of(images, boxes)
+    kept = [*in_test, False, False]
+    expected = [(number, place / 30) for place, number in enumerate(drawn) if kept[number]]
+    rows = images.index[found["place"]]
+    assert list(zip(rows, found["x"], strict=True)) == sorted(expected)
+    assert list(found["image"]) == [f"{row}.png" for row in rows]
+    assert list(found["patient"]) == [row // 2 for row in rows]
+    assert boxes_of(images, boxes[:0]).empty
 
 
 def test_the_phantoms_boxes_have_the_frame_of_the_image() -> None:

@@ -15,6 +15,7 @@ from cxr.networks import Architecture, Classifier
 
 SIDE, GRID = 96, 12
 BRIGHT, DARK, BLIND = 0, 1, 2  # classes: a bright blob speaks for the first; nothing speaks for the third
+GRADIENTS = {name: method for name, method in METHODS.items() if name != "attention"}
 LAYOUTS = ("NCHW", "NHWC", "tokens", "tokens after a class token")
 
 
@@ -81,7 +82,7 @@ def all_of(column: int, images: int = 3) -> Tensor:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("method", GRADIENTS.values(), ids=GRADIENTS)
 def test_the_map_lies_on_the_blob_that_alone_decides_a_class(method: Method, layout: str) -> None:
     pixels = blobs()
     found = method(planted(layout), pixels, all_of(BRIGHT))
@@ -95,7 +96,7 @@ def test_the_map_lies_on_the_blob_that_alone_decides_a_class(method: Method, lay
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("method", GRADIENTS.values(), ids=GRADIENTS)
 def test_a_class_without_weights_has_a_map_of_zeros(method: Method, layout: str) -> None:
     assert (method(planted(layout), blobs(), all_of(BLIND)) == 0).all()
 
@@ -165,7 +166,7 @@ def test_transformers_are_mapped_before_their_last_block(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["test_resnet", "test_vit", "test_convnext", "densenet121"])
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("method", GRADIENTS.values(), ids=GRADIENTS)
 def test_a_network_is_left_as_it_was(method: Method, model: str) -> None:
     torch.use_deterministic_algorithms(mode=True)
     try:
@@ -191,7 +192,7 @@ class OneLess(nn.Module):
         return tokens[:, 1:]
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("method", GRADIENTS.values(), ids=GRADIENTS)
 def test_a_network_without_a_grid_is_named(method: Method) -> None:
     classifier = planted("tokens")
     backbone: Any = classifier.backbone
@@ -208,3 +209,21 @@ def test_maps_come_in_the_order_of_the_images_whatever_the_batch() -> None:
     found = list(maps.class_maps(maps.grad_cam, planted(), pixels, np.array([BRIGHT, BRIGHT, DARK, BLIND]), 3))
     expected = maps.grad_cam(planted(), blobs()[[2, 0, 1, 0]], torch.tensor([BRIGHT, BRIGHT, DARK, BLIND]))
     np.testing.assert_allclose(np.stack(found), expected.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["test_resnet", "test_vit", "test_convnext"])
+def test_a_network_with_attention_has_its_own_map_and_the_others(model: str) -> None:
+    torch.manual_seed(4)
+    attending = networks.build(Architecture(model, 1, 64, attention=True))
+    assert attending.attention is not None
+    nn.init.normal_(attending.attention.attention.weight)
+    pixels, columns = torch.rand(3, 1, 64, 64), torch.tensor([2, 0, 14])
+    with torch.no_grad():
+        weights = attending.eval().attention_maps(pixels)
+    found = maps.attention_map(attending, pixels, columns)
+    for image, column in enumerate(columns):
+        expected = maps.enlarged(weights[image, column][None], 64)[0]
+        torch.testing.assert_close(found[image], expected)
+    assert all(method(attending, pixels, columns).shape == (3, 64, 64) for method in GRADIENTS.values())
+    assert set(maps.methods_of([attending])) == set(METHODS)
+    assert set(maps.methods_of([attending, networks.build(Architecture(model, 1, 64))])) == set(GRADIENTS)

@@ -38,7 +38,10 @@ def read_text(folder: Path, text: str) -> pd.DataFrame:
     return read_nih_table(folder)
 
 
-@pytest.mark.parametrize("text", [FIRST_RELEASE, KAGGLE, V2020], ids=["2017", "kaggle", "v2020"])
+NIH_TODAY = V2020.replace("Patient Gender", "Patient Sex")
+
+
+@pytest.mark.parametrize("text", [FIRST_RELEASE, KAGGLE, V2020, NIH_TODAY], ids=["2017", "kaggle", "v2020", "today"])
 def test_the_three_published_versions_are_the_same_rows(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

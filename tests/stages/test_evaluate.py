@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, roc_auc_score
 
+from cxr import networks
 from cxr.calibration import Calibration, fit
 from cxr.errors import InputError
 from cxr.findings import CLASSES, NO_FINDING
+from cxr.maps import grad_cam
 from stages import evaluate, train
 from tests.planted import write_planted, write_planted_params
 
@@ -318,3 +321,28 @@ def test_the_same_film_in_two_splits_is_reported_and_nothing_fails(
     pairs = {(pair["image_a"], pair["image_b"]) for pair in read_metrics(folder, "duplicates")["pairs"]}
     assert (split["image"][one], split["image"][other]) in pairs
     assert "look like one film" in capsys.readouterr().err
+
+
+def test_maps_are_scored_on_the_boxes_of_test_beside_controls(folder: Path) -> None:
+    split = pd.read_csv(folder / "data/split.csv")
+    test = split[split["split"] == "test"]["image"].tolist()
+    train = split[split["split"] == "train"]["image"].tolist()
+    rows = [f"{image},Mass,512,256,256,256" for image in [*test[:5], *train[:3]]]
+    text = "\n".join(["Image Index,Finding Label,Bbox [x,y,w,h],,,", *rows])
+    (folder / "BBox_List_2017.csv").write_text(text, encoding="utf-8")
+    evaluate.main()
+    boxes = read_metrics(folder, "localisation")["boxes"]
+    assert (boxes["all"]["boxes"], boxes["Mass"]["images"], boxes["mean"]["classes"]) == (5, 5, 1)
+    assert set(boxes["Mass"]["energy"]) == {"grad_cam", "layer_cam", "random", "centre"}
+    # The same in the plain: the mean of both members' maps, and how much of it is in the box.
+    classifiers = [networks.load(path)[0] for path in sorted((folder / "data/models").iterdir())]
+    images = np.load(folder / "data/images.npy")[split["image"].isin(test[:5])]
+    pixels, column = torch.from_numpy(images)[:, None] / 255, torch.full((5,), CLASSES.index("Mass"))
+    maps = sum(grad_cam(classifier, pixels, column).double() for classifier in classifiers).numpy()  # type: ignore[union-attr]
+    # A map of zeros has no energy anywhere.
+    inside = maps[:, 8:16, 16:24].sum(axis=(1, 2)) / np.maximum(maps.sum(axis=(1, 2)), 1e-30)
+    assert boxes["Mass"]["energy"]["grad_cam"]["value"] == pytest.approx(inside.mean(), abs=1e-5)
+
+
+def test_without_boxes_there_is_no_localisation(folder: Path) -> None:
+    assert read_metrics(folder, "localisation")["boxes"]["all"]["boxes"] == 0

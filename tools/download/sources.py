@@ -5,7 +5,6 @@ from typing import NamedTuple
 BY_HAND = "https://nihcc.app.box.com/v/ChestXray-NIHCC"
 _STATIC = "https://nihcc.box.com/shared/static"
 _SHARED = "https://nihcc.app.box.com/index.php?rm=box_download_shared_file&vanity_name=ChestXray-NIHCC&file_id=f_"
-_MIRROR = "https://huggingface.co/datasets/alkzar90/NIH-Chest-X-ray-dataset/resolve"
 
 
 class Source(NamedTuple):
@@ -37,13 +36,7 @@ ARCHIVES = tuple(
     for number, (identity, size, md5) in enumerate(_IDS_SIZES_AND_SUMS, 1)
 )
 TABLES = (
-    # A mirror's copy, pinned: it differs from NIH's own in one heading, Patient Gender where NIH now says Patient Sex.
-    Source(
-        "Data_Entry_2017_v2020.csv",
-        f"{_MIRROR}/36778e3b0e4f4b4fad31d1728d6190f3eda5b543/data/Data_Entry_2017_v2020.csv",
-        9_003_499,
-        "27d223bb367648f1fd40e28dd42a0af3",
-    ),
+    Source("Data_Entry_2017_v2020.csv", f"{_SHARED}219760887468", 9_003_496, "63a8ca1a1b1f7a0e77d3db6522191103"),
     Source("BBox_List_2017.csv", f"{_SHARED}219760940956", 92_416, "c288912caf65ab8b6c7aff6717d11005"),
     Source("train_val_list.txt", f"{_SHARED}256056636701", 1_470_907, "067e3a84206964892e6300e4a4c0a205"),
     Source("test_list.txt", f"{_SHARED}256055473534", 435_131, "adeeabf20ea2a8eb66ced87b78434400"),
