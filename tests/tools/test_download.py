@@ -127,8 +127,9 @@ def test_the_field_notes_figures_add_up() -> None:
 def test_the_tables_sums_are_those_of_the_real_tables(shared: Path) -> None:
     for source in sources.TABLES:
         content = (shared / "nih-metadata" / source.name).read_bytes()
-        # NIH's lists end without a line end.
+        # The copies there differ from NIH's own: those lists end without a line end, and its table says Sex today.
         content = content.rstrip(b"\n") if source.name.endswith(".txt") else content
+        content = content.replace(b"Patient Gender", b"Patient Sex")
         assert (len(content), hashlib.md5(content, usedforsecurity=False).hexdigest()) == (source.size, source.md5)
 
 

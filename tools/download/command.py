@@ -12,8 +12,7 @@ as well.
 folders images_0NN/images, a folder images, or loose PNGs, with the tables. Zips, PNGs and tables become hard links
 where the file system allows, and copies where not; tar.gz files become zips. What is lacking at the end is named.
 
-Of the tables, the labels come from a mirror on Hugging Face: NIH's own copy has another heading. Everything was tried
-with a server on the same machine; NIH's servers and the mirror never, for want of a network.
+Everything was tried with a server on the same machine; NIH's own never, for want of a network.
 """
 
 import argparse
