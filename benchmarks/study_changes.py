@@ -30,6 +30,8 @@ def preset(name: str) -> Values:
 MILD = preset("nih-official")["augment"]
 LITE0, LITE1 = "tf_efficientnet_lite0", "tf_efficientnet_lite1"
 
+ALL_VIEWS = {"flip": True, "shift": 0.05, "scale": 0.05, "five_crops": 0.9}
+
 BASELINE = Change("baseline", {}, "the classic recipe")
 CONTROL = Change("other-seed", {"seeds": [2]}, "the same recipe: how far chance alone moves the figure")
 CHANGES = (
@@ -38,6 +40,8 @@ CHANGES = (
     Change("flip-views", {"views": {"flip": True}}, "each image also mirrored when it is predicted"),
     Change("shifted-views", {"views": {"shift": 0.05, "scale": 0.05}}, "shifted and scaled views are averaged"),
     Change("five-crops", {"views": {"five_crops": 0.9, "flip": True}}, "ten views: ten crops gained up to 0.010"),
+    Change("all-views", {"views": ALL_VIEWS}, "both kinds at once, and mirrored"),
+    Change("two-seeds-all-views", {"seeds": [1, 2], "views": ALL_VIEWS}, "do an ensemble and views add up?"),
     Change(
         "short-road",
         {

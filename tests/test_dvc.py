@@ -78,6 +78,19 @@ def test_nothing_runs_where_nothing_changed(clone: Path) -> None:
     assert stages_run(run(clone, "dvc", "repro")) == []
 
 
+def test_a_remote_gives_a_second_clone_all_that_the_first_made(clone: Path, tmp_path: Path) -> None:
+    """As two people share results: git carries the lock, a remote (here a plain folder) what it names."""
+    run(clone, "dvc", "remote", "add", "--default", "--local", "store", str(tmp_path / "store"))
+    run(clone, "dvc", "push")
+    run(tmp_path, "git", "clone", "--quiet", str(clone), "second")
+    second = tmp_path / "second"
+    run(second, "dvc", "remote", "add", "--default", "--local", "store", str(tmp_path / "store"))
+    run(second, "dvc", "pull")
+    assert stages_run(run(second, "dvc", "repro")) == []
+    for name in ("data/predictions.csv", "data/models/test_resnet-1.safetensors"):
+        assert (second / name).read_bytes() == (clone / name).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
