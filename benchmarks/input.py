@@ -38,6 +38,7 @@ from cxr.runtime import prepare
 from cxr.training import Training
 
 Work = Callable[[], object]
+STREAMED = "this project, streamed"
 
 
 class Case(NamedTuple):
@@ -65,15 +66,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="how often each way has its turn")
     parser.add_argument("--toy", action="store_true", help="small images, to see that it runs")
+    parser.add_argument("--only", metavar="MODEL", help="the cases of this network alone")
     parser.add_argument("--no-loader", action="store_true", help="leave the DataLoader out")
     arguments = parser.parse_args()
     show_machine(("torch", "torchvision", "timm", "numpy", "pillow"))
     on_gpu = torch.cuda.is_available()
     for case in TOY if arguments.toy else ON_GPU if on_gpu else ON_CPU:
+        if arguments.only not in (None, case.model):
+            continue
         with tempfile.TemporaryDirectory() as folder:
             times = alternate(ways(case, Path(folder), loader=not arguments.no_loader), arguments.rounds)
+            alone = None if arguments.no_loader else alternate(without_network(case, Path(folder)), arguments.rounds)
         title = f"{case.model}, {case.size} px, {case.channels} channel(s), batches of {case.batch}"
         show(title, times, case.steps, "step", "bare")
+        if alone:
+            show(f"the input of these alone, no network, {case.size} px", alone, case.steps, "step", STREAMED)
 
 
 def ways(case: Case, folder: Path, *, loader: bool) -> dict[str, Work]:
@@ -97,7 +104,7 @@ def ways(case: Case, folder: Path, *, loader: bool) -> dict[str, Work]:
     batch = next(there.batches(plan.batches[:1]))
     found: dict[str, Work] = {
         "bare": lambda: [training.step(batch, labels[: len(batch)]) for _ in range(case.steps)],
-        "this project, streamed": from_map(resident=False),
+        STREAMED: from_map(resident=False),
         "this project, resident": from_map(resident=True),
     }
     if loader:
@@ -106,6 +113,24 @@ def ways(case: Case, folder: Path, *, loader: bool) -> dict[str, Work]:
             training.step(pixels.to(device), targets.to(device)) for pixels, targets in islice(batches, case.steps)
         ]
     return found
+
+
+def without_network(case: Case, folder: Path) -> dict[str, Work]:
+    """Each way to make the batches of a case that `ways` has prepared: what is left where input is the limit."""
+    params, count = read_params(TrainParams, folder / "params.yaml"), case.batch * case.steps
+    device, labels = prepare(params.threads, deterministic=True), torch.zeros(count, 15)
+    pixels = Pixels(open_images(folder / "data/images.npy", count + 4), np.arange(count), device)
+    plan = Epoch.plan(count, case.batch, params.mixup, 1, 1)
+    batches = usual_batches(case, params)
+    return {
+        STREAMED: lambda: list(map(touch, plan.steps(pixels, labels.to(device), params.augment))),
+        "DataLoader": lambda: list(map(touch, islice(batches, case.steps))),
+    }
+
+
+def touch(batch: tuple[Tensor, Tensor]) -> None:
+    """Use a batch, and let it go."""
+    batch[0].to(batch[1].device)
 
 
 def classic(name: str) -> dict[str, object]:
