@@ -81,7 +81,8 @@ def measures_at(images: int) -> Callable[[], object]:
 
     def work() -> None:
         decisions = evaluate.decide(labels, scores, params)
-        test = evaluate.Test(table, labels, {Member("one", 1): scores}, scores, np.arange(images), "random scores")
+        rows, none = np.arange(images), np.empty((0, 1, 1), np.uint8)
+        test = evaluate.Test(table, labels, {Member("one", 1): scores}, scores, none, rows, "random scores")
         classes = measure(labels, scores, decisions.thresholds)
         drawn = resample_patients(table["patient"], params.resamples, evaluate.BOOTSTRAP_SEED)
         with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), contextlib.redirect_stdout(io.StringIO()):

@@ -7,7 +7,7 @@ Writes: `metrics/test.json` (the headlines), `metrics/classes.json` (every class
     ensemble beside each of its networks), `metrics/localisation.json` (class maps on boxes),
     `metrics/duplicates.json` (images in two splits that look like one film), `data/predictions.csv` (image, patient,
     split, 15 probabilities, for val and test), `data/decisions.json` (calibration and thresholds for these
-    probabilities) and `plots/`.
+    probabilities) and `plots/`, in it `report.html`, which tells all of it to people.
 Alone: `python -m stages.evaluate`
 """
 
@@ -16,8 +16,6 @@ import os
 # Before PyTorch loads: threads that wait must sleep. On a busy CPU, spinning makes a step up to 75 times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import json
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -38,8 +36,11 @@ from cxr.findings import CLASSES
 from cxr.intervals import Resamples, auroc_and_average_precision, resample_patients
 from cxr.maps import fine_grid, methods_of
 from cxr.members import Member, compare_members, list_members
+from cxr.networks import Classifier
 from cxr.params import EvaluateParams, read_params
-from cxr.paths import CURVES, DECISIONS, IMAGES, METRICS, PLOTS, PREDICTIONS, SAMPLE, SPLIT
+from cxr.paths import DECISIONS, IMAGES, METRICS, PLOTS, PREDICTIONS, SAMPLE, SPLIT
+from cxr.report import Run, gather_run, write_report
+from cxr.report_samples import Predicted, take_samples
 from cxr.runtime import prepare
 from cxr.tables import is_synthetic, label_matrix, read_sample_with_split
 from cxr.thresholds import choose
@@ -53,6 +54,11 @@ class Decisions(NamedTuple):
     calibration: Calibration
     thresholds: NDArray[np.float64]  # of probabilities before calibration, float [15]
 
+    @property
+    def calibrated_thresholds(self) -> NDArray[np.float64]:
+        """The same decisions, of probabilities after calibration."""
+        return self.calibration.apply(self.thresholds[None])[0]
+
 
 class Test(NamedTuple):
     """The test images, and what the ensemble and its members say of them."""
@@ -61,7 +67,8 @@ class Test(NamedTuple):
     labels: NDArray[np.uint8]  # [images, 15]
     by_member: dict[Member, NDArray[np.float64]]  # [images, 15], before calibration
     probabilities: NDArray[np.float64]  # their mean
-    rows: NDArray[np.int64]  # in `data/images.npy`
+    images: NDArray[np.uint8]  # of all splits
+    rows: NDArray[np.int64]  # where in `images` they are
     note: str  # what pictures are called
 
 
@@ -83,13 +90,14 @@ def main() -> None:
 
     note = "synthetic demo images" if is_synthetic(params.raw_dir) else f"{in_test.sum():,} test images"
     each = {member: values[in_test] for member, values in by_member.items()}
-    test = Test(table[in_test], labels[in_test], each, probabilities[in_test], rows[in_test], note)
+    test = Test(table[in_test], labels[in_test], each, probabilities[in_test], images, rows[in_test], note)
     classes = measure(test.labels, test.probabilities, decisions.thresholds)
     drawn = resample_patients(test.table["patient"], params.resamples, BOOTSTRAP_SEED)
     write_metrics(test, classes, decisions, params, drawn)
-    write_json(localise(test, images, params, drawn, device), METRICS / "localisation.json")
+    classifiers = [load_member(member, images.shape[1], device) for member in by_member]
+    write_json(localise(test, params, drawn, classifiers, device), METRICS / "localisation.json")
     report_duplicates(images, whole)
-    draw_plots(test, classes, decisions, params, lambda place: images[test.rows[place]])
+    draw_plots(test, classes, params.calibration_bins, describe_run(test, whole, decisions, params, classifiers))
 
 
 def decide(labels: NDArray[np.uint8], probabilities: NDArray[np.float64], params: EvaluateParams) -> Decisions:
@@ -100,14 +108,13 @@ def decide(labels: NDArray[np.uint8], probabilities: NDArray[np.float64], params
 
 def write_decisions(decisions: Decisions, params: EvaluateParams) -> None:
     """Write what goes with the networks: how probabilities are calibrated, and from where on a class is called."""
-    calibrated = decisions.calibration.apply(decisions.thresholds[None])[0]
     content = {
         "members": [str(member) for member in list_members(params)],
         "classes": list(CLASSES),
         "calibration": decisions.calibration.to_dict(),
         "rule": params.threshold.rule,
         "thresholds": decisions.thresholds.tolist(),
-        "calibrated_thresholds": calibrated.tolist(),
+        "calibrated_thresholds": decisions.calibrated_thresholds.tolist(),
     }
     write_json(content, DECISIONS)
 
@@ -136,15 +143,14 @@ def write_metrics(
 
 
 def localise(
-    test: Test, images: NDArray[np.uint8], params: EvaluateParams, drawn: Resamples, device: torch.device
+    test: Test, params: EvaluateParams, drawn: Resamples, classifiers: list[Classifier], device: torch.device
 ) -> evidence.Report:
     """Score the ensemble's class maps on the boxes of test, beside maps that have not seen the image."""
-    boxes, side = boxes_of(test.table, read_boxes(params.raw_dir)), images.shape[1]
+    boxes, side = boxes_of(test.table, read_boxes(params.raw_dir)), test.images.shape[1]
     if boxes.empty:
         return localisation.report({}, boxes, drawn)
-    pixels = Pixels(images, test.rows[boxes["place"]], device)
+    pixels = Pixels(test.images, test.rows[boxes["place"]], device)
     columns = boxes["class"].map(CLASSES.index).to_numpy()
-    classifiers = [load_member(member, side, device) for member in test.by_member]
     try:
         maps = {
             name: mean_maps(method, classifiers, pixels, columns, params.batch_size)
@@ -180,17 +186,19 @@ def report_duplicates(images: NDArray[np.uint8], whole: pd.DataFrame) -> None:
         )
 
 
-def draw_plots(
-    test: Test,
-    classes: pd.DataFrame,
-    decisions: Decisions,
-    params: EvaluateParams,
-    image: Callable[[int], NDArray[np.uint8]],
-) -> None:
-    """Write `plots/`: CSV for `dvc plots`, and PNGs for people."""
-    labels, probabilities, note, curves = test.labels, test.probabilities, test.note, pd.read_csv(CURVES)
-    after, bins = decisions.calibration.apply(probabilities), params.calibration_bins
-    intervals, subgroups = (json.loads((METRICS / f"{name}.json").read_text()) for name in ("intervals", "subgroups"))
+def describe_run(
+    test: Test, whole: pd.DataFrame, decisions: Decisions, params: EvaluateParams, classifiers: list[Classifier]
+) -> Run:
+    """Gather what the report tells: what was measured, and some images with maps."""
+    after, thresholds = decisions.calibration.apply(test.probabilities), decisions.calibrated_thresholds
+    predicted = Predicted(test.table, test.labels, test.probabilities, after, thresholds)
+    return gather_run(predicted, take_samples(predicted, test.images, test.rows, classifiers), whole, params)
+
+
+def draw_plots(test: Test, classes: pd.DataFrame, bins: int, run: Run) -> None:
+    """Write `plots/`: CSV for `dvc plots`, PNGs, and the report for people."""
+    labels, probabilities, note, curves = test.labels, test.probabilities, test.note, run.curves
+    intervals, subgroups = run.metrics["intervals"], run.metrics["subgroups"]
     roc, precision_recall = (
         plots.roc_curves(labels, probabilities),
         plots.precision_recall_curves(labels, probabilities),
@@ -206,10 +214,13 @@ def draw_plots(
         plots.draw_curves(precision_recall, f"Precision and recall by class, {note}", folder / "precision_recall.png")
         plots.draw_classes(classes, intervals["auroc"], note, folder / "classes.png")
         plots.draw_subgroups(subgroups, note, folder / "subgroups.png")
-        plots.draw_reliability(labels, probabilities, after, bins, note, folder / "reliability.png")
+        plots.draw_reliability(labels, probabilities, run.predicted.after, bins, note, folder / "reliability.png")
         plots.draw_confusion(classes, note, folder / "confusion.png")
         plots.draw_training(curves, note, folder / "training.png")
-        plots.draw_samples(image, labels, probabilities, note, folder / "sample_images.png")
+        plots.draw_samples(
+            lambda place: test.images[test.rows[place]], labels, probabilities, note, folder / "sample_images.png"
+        )
+        write_report(run, folder / "report.html")
 
 
 def report(test: pd.DataFrame, compared: evidence.Report, images: int, synthetic: bool) -> None:

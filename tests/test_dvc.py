@@ -21,9 +21,10 @@ def pipeline() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_deps_are_every_module_that_the_stage_imports(stage: str) -> None:
-    listed = {dep for dep in pipeline()["stages"][stage]["deps"] if dep.endswith((".py", ".txt"))}
+def test_deps_are_every_module_that_the_stage_imports_and_its_template(stage: str) -> None:
+    listed = {dep for dep in pipeline()["stages"][stage]["deps"] if dep.endswith((".py", ".txt", ".html"))}
     files = imported_files(ROOT / f"stages/{stage}.py") | {ROOT / "stages/__init__.py"}
+    files |= {file.with_suffix(".html") for file in files if file.with_suffix(".html").is_file()}
     assert listed == {str(file.relative_to(ROOT)) for file in files} | {"requirements.txt"}
 
 
@@ -130,6 +131,7 @@ def stages_of_dry_run(clone: Path) -> list[str]:
         ("cxr/images.py", ["sample", "resize"]),
         ("cxr/png.py", ["resize"]),
         ("cxr/intervals.py", ["evaluate"]),
+        ("cxr/report.html", ["evaluate"]),
     ],
 )
 def test_a_change_of_a_module_reruns_the_stages_that_import_it(clone: Path, module: str, expected: list[str]) -> None:

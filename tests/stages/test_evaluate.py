@@ -14,6 +14,7 @@ from cxr.calibration import Calibration, fit
 from cxr.errors import InputError
 from cxr.findings import CLASSES, NO_FINDING
 from cxr.maps import grad_cam
+from cxr.report_figures import in_words
 from stages import evaluate, train
 from tests.planted import write_planted, write_planted_params
 
@@ -144,7 +145,7 @@ def test_the_same_inputs_give_the_same_bytes(folder: Path) -> None:
     first = files()
     evaluate.main()
     assert files() == first
-    assert len(first) == 8 + 30 + 3 + 8 + 2
+    assert len(first) == 9 + 30 + 3 + 9 + 2
 
 
 def test_a_class_without_positives_has_no_auroc_and_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -342,6 +343,17 @@ def test_maps_are_scored_on_the_boxes_of_test_beside_controls(folder: Path) -> N
     # A map of zeros has no energy anywhere.
     inside = maps[:, 8:16, 16:24].sum(axis=(1, 2)) / np.maximum(maps.sum(axis=(1, 2)), 1e-30)
     assert boxes["Mass"]["energy"]["grad_cam"]["value"] == pytest.approx(inside.mean(), abs=1e-5)
+
+
+def test_the_report_tells_this_run(folder: Path) -> None:
+    page = (folder / "plots/report.html").read_text(encoding="utf-8")
+    intervals = read_metrics(folder, "intervals")["auroc"]
+    for name in ("mean_15", "mean_14", *CLASSES):
+        assert f"{in_words(intervals[name])}<" in page
+    assert "synthetic" not in page
+    assert str(folder) not in page
+    # Each sample twice: as it is, and under the map of a network that can be mapped.
+    assert page.count("data:image/png") == 12
 
 
 def test_without_boxes_there_is_no_localisation(folder: Path) -> None:
