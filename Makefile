@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint accept bench clean
+.PHONY: help repro report test lint accept bench clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ help: ## Say what there is
 repro: .venv/stages ## Check params.yaml, then rebuild the model and its metrics: dvc repro
 	@python -m cxr.params
 	dvc repro
+
+report: ## Say where the page is that tells what the last run came to
+	@test -f plots/report.html && echo "file://$(CURDIR)/plots/report.html" || { echo "no report yet: make repro writes it" >&2; exit 1; }
 
 test: .venv/tests ## Lint, check types, and run the tests
 	ruff check .
