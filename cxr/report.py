@@ -181,7 +181,7 @@ def ranked(intervals: Mapping[str, Report]) -> list[str]:
 def auroc_axis(entries: Iterable[Report]) -> figures.Axis:
     """An axis for these values and their intervals, with chance and 1 on it."""
     bounds = [entry[name] for entry in entries for name in ("value", "low", "high") if entry[name] is not None]
-    return fitting_axis("AUROC", [0.5, 1, *bounds])
+    return fitting_axis("AUROC", [0.5, 1, *bounds], most=5)
 
 
 def panels(run: Run) -> dict[str, dict[str, Markup]]:

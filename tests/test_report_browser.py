@@ -82,7 +82,9 @@ def test_the_report_opens_without_an_error_or_a_request_and_shows_the_metrics_nu
     assert requests == set()
     for name in CLASSES:
         (row,) = re.findall(rf'<tr id="auroc-{name.replace(" ", "_")}">(.*?)</tr>', page, re.DOTALL)
-        assert in_words(run.metrics["intervals"]["auroc"][name]) in re.findall(r'<td class="number">(.*?)</td>', row)
+        assert in_words(run.metrics["intervals"]["auroc"][name]) in re.findall(
+            r'<span class="number">(.*?)</span>', row
+        )
 
 
 def test_an_error_and_a_request_would_be_found(tmp_path: Path) -> None:
