@@ -112,10 +112,11 @@ def draw_scale(axis: Axis) -> Markup:
     return _figure("strip", _STRIP_WIDTH, _STRIP_HEIGHT, f"{axis.name}, {axis.low:g} to {axis.high:g}", texts + ticks)
 
 
-def draw_key(style: int) -> Markup:
+def draw_key(style: int, *, is_marked: bool = True) -> Markup:
     """A sample of a line, to stand before its name; the name says it all, so readers aloud skip the sample."""
     line = tag("path", class_=f"line line-{style}", d="M2 7H34")
-    return tag("svg", line, mark(style, 18, 7), class_="key", viewBox="0 0 36 14", aria_hidden="true")
+    marks = [mark(style, 18, 7)] if is_marked else []
+    return tag("svg", line, *marks, class_="key", viewBox="0 0 36 14", aria_hidden="true")
 
 
 def mark(style: int, x: float, y: float) -> Markup:
