@@ -13,10 +13,15 @@ LARGEST = 8192 * 8192  # pixels; below the number at which Pillow suspects an at
 
 
 def gray_square(file: bytes, size: int) -> NDArray[np.uint8]:
-    """Decode an image file and resize it, antialiased, to uint8 [size, size].
+    """Decode an image file as `gray_picture` does and resize it, antialiased, to uint8 [size, size]."""
+    return resize(gray_picture(file), size)
+
+
+def gray_picture(file: bytes) -> NDArray[np.uint8]:
+    """Decode an image file to uint8 [height, width].
 
     Takes 8-bit gray, RGB, RGBA and palette images (NIH's 519 RGBA files hold a gray picture) and 16-bit gray, of which
-    it keeps the high byte.
+    it keeps the highest eight of the bits that the picture uses: many hold only 12.
 
     Raises:
         ValueError: saying what is wrong with the file.
@@ -24,7 +29,7 @@ def gray_square(file: bytes, size: int) -> NDArray[np.uint8]:
     if not file:
         raise ValueError("an empty file")
     gray = decode_gray(file)
-    return resize(_decode_any(file) if gray is None else gray, size)
+    return _decode_any(file) if gray is None else gray
 
 
 def _decode_any(file: bytes) -> NDArray[np.uint8]:
@@ -43,6 +48,10 @@ def _decode_any(file: bytes) -> NDArray[np.uint8]:
 
 
 def _gray(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8))
-    return image.convert("L")
+    return Image.fromarray(_highest_eight_bits(image)) if image.mode.startswith("I") else image.convert("L")
+
+
+def _highest_eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    values = np.asarray(image).astype(np.int32).clip(0, 2**16 - 1)
+    spare = max(int(values.max()).bit_length() - 8, 0)
+    return (values >> spare).astype(np.uint8)

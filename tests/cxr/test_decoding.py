@@ -64,6 +64,12 @@ def test_every_kind_of_png_is_the_same_gray_picture(make: Callable[[], Image.Ima
     assert np.abs(pixels.astype(int) - GRAY).max() <= (0 if mode == "I;16" else 1)
 
 
+@pytest.mark.parametrize("bits", [9, 12, 16])
+def test_of_16_bits_the_highest_in_use_are_kept(bits: int) -> None:
+    values = GRAY.astype(np.uint16) << (bits - 8)
+    assert np.array_equal(gray_square(png(Image.fromarray(values)), len(GRAY)), GRAY)
+
+
 def test_a_1_bit_png_is_black_and_white() -> None:
     file = png(Image.fromarray(GRAY > 99))
     assert Image.open(io.BytesIO(file)).mode == "1"
