@@ -31,7 +31,7 @@ from cxr.duplicates import near_duplicates
 from cxr.ensembles import load_member, mean_maps, predict_members, seen_by_no_member
 from cxr.errors import InputError, run_as_script, warn
 from cxr.evidence import headlines, measure
-from cxr.files import replacing, write_csv, write_json
+from cxr.files import replacing, sha256, write_csv, write_json
 from cxr.findings import CLASSES
 from cxr.intervals import Resamples, auroc_and_average_precision, resample_patients
 from cxr.maps import fine_grid, methods_of
@@ -107,9 +107,11 @@ def decide(labels: NDArray[np.uint8], probabilities: NDArray[np.float64], params
 
 
 def write_decisions(decisions: Decisions, params: EvaluateParams) -> None:
-    """Write what goes with the networks: how probabilities are calibrated, and from where on a class is called."""
+    """Write what goes with these very networks and views: how to calibrate, and from where on a class is called."""
     content = {
         "members": [str(member) for member in list_members(params)],
+        "sha256": [sha256(member.file) for member in list_members(params)],
+        "views": params.views.model_dump(),
         "classes": list(CLASSES),
         "calibration": decisions.calibration.to_dict(),
         "rule": params.threshold.rule,

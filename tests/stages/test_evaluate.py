@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, f1_score,
 from cxr import networks
 from cxr.calibration import Calibration, fit
 from cxr.errors import InputError
+from cxr.files import sha256
 from cxr.findings import CLASSES, NO_FINDING
 from cxr.maps import grad_cam
 from cxr.report_figures import in_words
@@ -255,6 +256,10 @@ def test_another_rule_chooses_other_thresholds(folder: Path) -> None:
 
 def test_decisions_give_back_what_calibration_reports(folder: Path) -> None:
     decisions = json.loads((folder / "data/decisions.json").read_text())
+    assert decisions["views"] == dict.fromkeys(("flip", "shift", "scale", "five_crops"), 0)
+    assert decisions["sha256"] == [
+        sha256(folder / f"data/models/{member}.safetensors") for member in decisions["members"]
+    ]
     fitted = Calibration.from_dict(decisions["calibration"])
     val_truth, val = truth_and_probabilities(folder, "val")
     assert np.array_equal(fitted.slope, fit(val_truth.to_numpy(np.uint8), val.to_numpy()).slope)
