@@ -1,0 +1,130 @@
+"""The networks that are asked, and what goes with them: views, calibration and thresholds, where they are known."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from cxr import networks
+from cxr.batches import Pixels
+from cxr.calibration import Calibration
+from cxr.ensembles import mean_maps
+from cxr.errors import InputError
+from cxr.files import sha256
+from cxr.findings import CLASSES
+from cxr.maps import layer_cam, methods_of
+from cxr.networks import Classifier
+from cxr.params import Views
+from cxr.paths import DECISIONS, MODELS
+from cxr.runtime import explaining_limits
+from cxr.views import View, list_views, predict_probabilities
+
+
+class Decisions(NamedTuple):
+    """What evaluate wrote for an ensemble."""
+
+    members: tuple[str, ...]
+    sha256: tuple[str, ...]  # of each member's file
+    views: Views
+    calibration: Calibration
+    thresholds: NDArray[np.float64]  # of probabilities before calibration, [15]
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Networks that are averaged.
+
+    Attributes:
+        files: where each came from.
+        classifiers: on `device`.
+        image_size: of the images that all of them see, pixels.
+        decisions: made for exactly these networks; None where none were.
+        device: where they compute.
+    """
+
+    files: tuple[Path, ...]
+    classifiers: list[Classifier]
+    image_size: int
+    decisions: Decisions | None
+    device: torch.device
+
+    @property
+    def views(self) -> list[View]:
+        """Those of evaluate, whose probabilities were calibrated; the image alone where there are none."""
+        return list_views(self.decisions.views) if self.decisions else [View()]
+
+    def predict(self, squares: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The mean probability of uint8 [images, size, size] before calibration, float64 [images, 15], as evaluate's.
+
+        All images are one batch; InputError where memory is too short for it.
+        """
+        pixels = self._pixels(squares, np.arange(len(squares)))
+        with explaining_limits():
+            each = [predict_probabilities(one, pixels, len(squares), self.views) for one in self.classifiers]
+        return np.mean(each, axis=0)
+
+    def maps(
+        self, squares: NDArray[np.uint8], rows: NDArray[np.int64], classes: NDArray[np.int64]
+    ) -> list[NDArray[np.float64]]:
+        """Where the networks see class `classes[i]` in image `rows[i]`, float64 [size, size] each, 0 or more.
+
+        The mean of the networks' own attention where all have one, else of LayerCAM; of the image itself, no views.
+
+        Raises:
+            InputError: where a network has no square grid of features, or memory is short.
+        """
+        if not len(rows):
+            return []
+        method = methods_of(self.classifiers).get("attention", layer_cam)
+        with explaining_limits():
+            pixels = self._pixels(squares, rows)
+            return list(mean_maps(method, self.classifiers, pixels, classes, len(squares)))
+
+    def _pixels(self, squares: NDArray[np.uint8], rows: NDArray[np.int64]) -> Pixels:
+        return Pixels(squares, rows, self.device)
+
+
+def load_ensemble(files: Sequence[Path], device: torch.device) -> Ensemble:
+    """The ensemble of the model `files`; with none, of the members that `data/decisions.json` names.
+
+    Raises:
+        InputError: where a file is missing or broken, the networks see images of different sizes, or none is named.
+    """
+    decisions = read_decisions(DECISIONS) if DECISIONS.is_file() else None
+    if not files and decisions is None:
+        raise InputError(f"there is no {DECISIONS}; run `dvc repro` or `dvc pull`, or name model files with --model")
+    if not files and decisions:
+        files = [MODELS / f"{member}.safetensors" for member in decisions.members]
+    loaded = {path: networks.load(path) for path in files}
+    sizes = {path: about["image_size"] for path, (_, about) in loaded.items()}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{path} {size} px" for path, size in sizes.items())
+        raise InputError(f"--model: one ensemble sees images of one size, and these were trained at {told}")
+    ours = decisions if decisions and sorted(decisions.sha256) == sorted(map(sha256, loaded)) else None
+    classifiers = [classifier.to(device) for classifier, _ in loaded.values()]
+    return Ensemble(tuple(loaded), classifiers, next(iter(sizes.values())), ours, device)
+
+
+def read_decisions(path: Path) -> Decisions:
+    """Read what evaluate wrote to `path`; InputError where it is another file, or of an older version."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["classes"] != list(CLASSES):
+            raise ValueError("classes: others than this version's")
+        return Decisions(
+            tuple(content["members"]),
+            tuple(content["sha256"]),
+            Views.model_validate(content["views"]),
+            Calibration.from_dict(content["calibration"]),
+            np.array(content["thresholds"], np.float64),
+        )
+    except KeyError as error:
+        raise InputError(f"{path} has no {error}: it is of an older version; run `dvc repro`") from None
+    except (ValueError, TypeError, ValidationError) as error:
+        raise InputError(f"{path} is not what evaluate writes: {error}; run `dvc repro`") from None

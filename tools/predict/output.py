@@ -1,0 +1,104 @@
+"""Answers as a person reads them, as a table, and as JSON."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxr.findings import CLASSES
+from tools.predict.ensemble import Ensemble
+from tools.predict.predicting import Answer
+from tools.predict.reading import Failure
+
+NOT_CLINICAL = "Not for clinical use: these numbers may guide no diagnosis."
+_NAME_WIDTH = 60  # characters of a file's path in a line; longer ones lose their beginning
+
+
+def in_full(answer: Answer, ensemble: Ensemble) -> str:
+    """A table of the 15 classes; those at or above their threshold are marked by `*`."""
+    thresholds = thresholds_of(ensemble)
+    lines = [str(answer.file), *_remarks(answer, "  ")]
+    lines.append(f"  {'':<20}{'probability':>11}{'threshold':>11}")
+    for name, probability, is_called in zip(CLASSES, answer.probabilities, answer.called, strict=True):
+        limit = f"{thresholds[name]:.3f}" if thresholds else "-"
+        lines.append(f"{'*' if is_called else ' '} {name:<20}{probability:>11.3f}{limit:>11}")
+    return "\n".join(lines) + "\n"
+
+
+def in_a_line(answer: Answer, ensemble: Ensemble, width: int) -> str:
+    """The classes that are called, most probable first; without thresholds the three most probable ones."""
+    order = np.argsort(-answer.probabilities, kind="stable")
+    shown = [column for column in order if answer.called[column]] if ensemble.decisions else order[:3]
+    words = [f"{CLASSES[column]} {answer.probabilities[column]:.2f}" for column in shown] or ["nothing called"]
+    return "  ".join([f"{_short(str(answer.file)):<{width}}", ", ".join(words), *_remarks(answer)])
+
+
+def width_of(files: Iterable[Any]) -> int:
+    """The width of the column of these files."""
+    return max(len(_short(str(file))) for file in files)
+
+
+def closing(answers: Sequence[Answer], failures: Sequence[Failure], ensemble: Ensemble) -> str:
+    """What was done, what the numbers are, and what they are not."""
+    said = f"{len(answers):,} image{'s' if len(answers) != 1 else ''}"
+    for count, what in ((sum(bool(answer.flags) for answer in answers), "flagged"), (len(failures), "unreadable")):
+        said += f", {count:,} {what}" if count else ""
+    members = ", ".join(file.stem for file in ensemble.files)
+    many = f"{len(ensemble.files)} networks ({members})" if len(ensemble.files) > 1 else members
+    if ensemble.decisions:
+        nature = f"Calibrated probabilities of {many}; * marks what reaches its threshold."
+    else:
+        nature = f"Uncalibrated probabilities of {many}, without thresholds: no decisions.json was made for just these."
+    return f"{said}. {nature}\n{NOT_CLINICAL}"
+
+
+def thresholds_of(ensemble: Ensemble) -> dict[str, float] | None:
+    """The threshold of each class, after calibration; None where there are none."""
+    if ensemble.decisions is None:
+        return None
+    after = ensemble.decisions.calibration.apply(ensemble.decisions.thresholds[None])[0]
+    return dict(zip(CLASSES, after.tolist(), strict=True))
+
+
+def as_table(answers: Sequence[Answer]) -> pd.DataFrame:
+    """A row an answer: file, the 15 probabilities, called and flags (each joined by |)."""
+    rows = [
+        [str(answer.file), *answer.probabilities, "|".join(_called(answer)), "|".join(answer.flags)]
+        for answer in answers
+    ]
+    return pd.DataFrame(rows, columns=["file", *CLASSES, "called", "flags"])
+
+
+def as_json(answers: Sequence[Answer], failures: Sequence[Failure], ensemble: Ensemble) -> dict[str, Any]:
+    """All of it in full precision; `thresholds` is null where there are none."""
+    return {
+        "note": NOT_CLINICAL,
+        "models": [str(file) for file in ensemble.files],
+        "calibrated": ensemble.decisions is not None,
+        "thresholds": thresholds_of(ensemble),
+        "images": [
+            {
+                "file": str(answer.file),
+                "probabilities": dict(zip(CLASSES, answer.probabilities.tolist(), strict=True)),
+                "called": _called(answer),
+                "flags": list(answer.flags),
+                "heat_maps": [str(path) for path in answer.heat_maps],
+            }
+            for answer in answers
+        ],
+        "failed": [{"file": str(failure.file), "reason": failure.reason} for failure in failures],
+    }
+
+
+def _called(answer: Answer) -> list[str]:
+    return [name for name, is_called in zip(CLASSES, answer.called, strict=True) if is_called]
+
+
+def _remarks(answer: Answer, indent: str = "") -> list[str]:
+    flags = [f"{indent}flagged: {flag}" for flag in answer.flags]
+    return flags + [f"{indent}heat map: {path}" for path in answer.heat_maps]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME_WIDTH else "…" + name[1 - _NAME_WIDTH :]

@@ -1,0 +1,67 @@
+"""From a file of any kind to what the networks see, by the very functions of the stage resize."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxr.decoding import gray_picture
+from cxr.errors import InputError
+from cxr.resizing import resize
+from tools.predict.flags import colour_flags, shape_flags
+
+SHOWN_SIDE = 512  # pixels: a picture beneath a heat map is no larger, so that memory holds hundreds
+
+
+class Picture(NamedTuple):
+    """An image that was read."""
+
+    file: Path
+    square: NDArray[np.uint8]  # what the networks see, [image_size, image_size]
+    flags: tuple[str, ...]  # what speaks against a frontal chest X-ray
+    shown: NDArray[np.uint8]  # in its own proportions, no side above `SHOWN_SIDE`, to lay a heat map over
+
+
+class Failure(NamedTuple):
+    """An image that could not be read."""
+
+    file: Path
+    reason: str
+
+
+def read_picture(path: Path, image_size: int) -> Picture | Failure:
+    """Read the image at `path`, PNG, JPEG or DICOM, for networks that see `image_size` pixels a side.
+
+    Raises:
+        InputError: where it is a DICOM file and pydicom is not installed.
+    """
+    try:
+        gray, flags = _decode(path.read_bytes(), path.suffix.lower() in (".dcm", ".dicom"))
+    except (ValueError, OSError, MemoryError) as error:
+        return Failure(path, str(error) or type(error).__name__)
+    square = resize(gray, image_size)
+    return Picture(path, square, (*flags, *shape_flags(gray, square)), _small(gray))
+
+
+def _decode(file: bytes, is_dicom: bool) -> tuple[NDArray[np.uint8], list[str]]:
+    """The gray picture, and what its own kind of file says against it."""
+    if is_dicom or file[128:132] == b"DICM":
+        return _read_dicom(file)
+    gray = gray_picture(file)
+    return gray, colour_flags(file)
+
+
+def _read_dicom(file: bytes) -> tuple[NDArray[np.uint8], list[str]]:
+    try:
+        from tools.predict.dicom import read_dicom  # noqa: PLC0415 (pydicom may be missing)
+    except ImportError:
+        raise InputError("DICOM files need pydicom: pip install -r requirements-predict.txt") from None
+    return read_dicom(file)
+
+
+def _small(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    image = Image.fromarray(gray)
+    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(image)
