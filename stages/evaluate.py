@@ -7,7 +7,8 @@ Writes: `metrics/test.json` (the headlines), `metrics/classes.json` (every class
     ensemble beside each of its networks), `metrics/localisation.json` (class maps on boxes),
     `metrics/duplicates.json` (images in two splits that look like one film), `data/predictions.csv` (image, patient,
     split, 15 probabilities, for val and test), `data/decisions.json` (calibration and thresholds for these
-    probabilities) and `plots/`, in it `report.html`, which tells all of it to people.
+    probabilities, and of which networks and views these are) and `plots/`, in it `report.html`, which tells all of it
+    to people.
 Alone: `python -m stages.evaluate`
 """
 

@@ -53,6 +53,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         train.data_hashes.cache_clear()
+        patch.setattr(evaluate, "draw_plots", lambda *_: None)  # nobody looks at them, and they take seconds
         for stage in (resize, train, evaluate):
             stage.main()
     return folder

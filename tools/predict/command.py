@@ -45,7 +45,9 @@ def command_line() -> argparse.ArgumentParser:
         "python -m tools.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("words", nargs="+", metavar="FILE", help="an image, a folder, or a pattern in quotes")
-    parser.add_argument("--model", nargs="+", type=Path, default=[], metavar="FILE", help="these networks' files")
+    parser.add_argument(
+        "--model", nargs="+", type=Path, default=[], metavar="FILE", help="these networks' files; name the images first"
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a table, and print none")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON, and print no table")
     parser.add_argument("--heatmaps", type=Path, metavar="DIR", help="write heat maps of what is called, as PNG")

@@ -18,7 +18,8 @@ _NAME_WIDTH = 60  # characters of a file's path in a line; longer ones lose thei
 def in_full(answer: Answer, ensemble: Ensemble) -> str:
     """A table of the 15 classes; those at or above their threshold are marked by `*`."""
     thresholds = thresholds_of(ensemble)
-    lines = [str(answer.file), *_remarks(answer, "  ")]
+    remarks = [*_flags(answer), *(f"heat map: {path}" for path in answer.heat_maps)]
+    lines = [str(answer.file), *(f"  {remark}" for remark in remarks)]
     lines.append(f"  {'':<20}{'probability':>11}{'threshold':>11}")
     for name, probability, is_called in zip(CLASSES, answer.probabilities, answer.called, strict=True):
         limit = f"{thresholds[name]:.3f}" if thresholds else "-"
@@ -31,7 +32,7 @@ def in_a_line(answer: Answer, ensemble: Ensemble, width: int) -> str:
     order = np.argsort(-answer.probabilities, kind="stable")
     shown = [column for column in order if answer.called[column]] if ensemble.decisions else order[:3]
     words = [f"{CLASSES[column]} {answer.probabilities[column]:.2f}" for column in shown] or ["nothing called"]
-    return "  ".join([f"{_short(str(answer.file)):<{width}}", ", ".join(words), *_remarks(answer)])
+    return "  ".join([f"{_short(str(answer.file)):<{width}}", ", ".join(words), *_flags(answer)])
 
 
 def width_of(files: Iterable[Any]) -> int:
@@ -47,7 +48,7 @@ def closing(answers: Sequence[Answer], failures: Sequence[Failure], ensemble: En
     members = ", ".join(file.stem for file in ensemble.files)
     many = f"{len(ensemble.files)} networks ({members})" if len(ensemble.files) > 1 else members
     if ensemble.decisions:
-        nature = f"Calibrated probabilities of {many}; * marks what reaches its threshold."
+        nature = f"Calibrated probabilities of {many}; a class is called (*) from its threshold on."
     else:
         nature = f"Uncalibrated probabilities of {many}, without thresholds: no decisions.json was made for just these."
     return f"{said}. {nature}\n{NOT_CLINICAL}"
@@ -95,9 +96,8 @@ def _called(answer: Answer) -> list[str]:
     return [name for name, is_called in zip(CLASSES, answer.called, strict=True) if is_called]
 
 
-def _remarks(answer: Answer, indent: str = "") -> list[str]:
-    flags = [f"{indent}flagged: {flag}" for flag in answer.flags]
-    return flags + [f"{indent}heat map: {path}" for path in answer.heat_maps]
+def _flags(answer: Answer) -> list[str]:
+    return [f"flagged: {flag}" for flag in answer.flags]
 
 
 def _short(name: str) -> str:
