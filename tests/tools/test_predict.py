@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -470,7 +472,15 @@ def test_a_voi_table_is_looked_up(tmp_path: Path) -> None:
     values, table = ramp(0, 255), (np.arange(256) ** 2 // 16).astype(np.uint16)
     item = pydicom.Dataset()
     item.LUTDescriptor, item.LUTData = [256, 0, 12], table.tobytes()
-    path = dicom(tmp_path / "a.dcm", values, VOILUTSequence=pydicom.Sequence([item]), WindowCenter=9, WindowWidth=9)
+    path = dicom(
+        tmp_path / "a.dcm",
+        values,
+        VOILUTSequence=pydicom.Sequence([item]),
+        WindowCenter=9,
+        WindowWidth=9,
+        RescaleSlope=1,
+        RescaleIntercept=0,
+    )
     assert np.abs(read(path, 32) - table[values] / 4095 * 255).max() <= 0.51
 
 
@@ -505,7 +515,25 @@ def test_other_dicom_files_are_flagged_or_named(tmp_path: Path) -> None:
     ):
         assert message in reason(dicom(tmp_path / "b.dcm", chest(32), **attributes))
     (tmp_path / "c.dcm").write_bytes(b"nothing of the kind")
-    assert "not a readable DICOM file" in reason(tmp_path / "c.dcm")
+    assert "not a DICOM file" in reason(tmp_path / "c.dcm")
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom's, of what it mends
+@given(st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_file_of_any_kind_is_read_or_named(tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / "a"
+    if data.draw(st.booleans()):
+        dicom(path, chest(32), WindowCenter=128, WindowWidth=256, RescaleSlope=1, RescaleIntercept=0)
+    else:
+        kind = data.draw(st.sampled_from(["PNG", "JPEG"]))
+        Image.fromarray(photo()).save(path, format=kind)
+    file = bytearray(path.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, min(len(file), 900) - 1), min_size=1, max_size=4)):
+        file[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(file[: data.draw(st.integers(len(file) // 2, len(file)))])
+    found = read_picture(path, 32)
+    assert found.reason if isinstance(found, Failure) else found.square.shape == (32, 32)
 
 
 def test_without_pydicom_the_command_that_installs_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

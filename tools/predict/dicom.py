@@ -4,6 +4,7 @@ This module needs pydicom, which `requirements-predict.txt` pins.
 """
 
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,16 @@ def read_dicom(file: bytes) -> tuple[NDArray[np.uint8], list[str]]:
     """
     try:
         dataset = dcmread(BytesIO(file))
-    except (InvalidDicomError, OSError, EOFError, ValueError) as error:
-        raise ValueError(f"not a readable DICOM file: {_first_line(error)}") from None
+        return _picture(dataset), _warnings(dataset)
+    except InvalidDicomError as error:
+        raise ValueError(f"not a DICOM file: {_first_line(error)}") from None
+    except ValueError:
+        raise
+    except Exception as error:  # noqa: BLE001 (pydicom has no one class for what a damaged header leads to)
+        raise ValueError(f"a broken DICOM file: {_first_line(error)}") from None
+
+
+def _picture(dataset: Dataset) -> NDArray[np.uint8]:
     if int(dataset.get("NumberOfFrames") or 1) != 1:
         raise ValueError(f"a DICOM file of {dataset.NumberOfFrames} frames, not of one picture")
     kind = dataset.get("PhotometricInterpretation", "missing")
@@ -43,23 +52,24 @@ def read_dicom(file: bytes) -> tuple[NDArray[np.uint8], list[str]]:
     shown = _shown(_values(dataset), dataset)
     if kind == "MONOCHROME1":
         shown = 1 - shown
-    return (shown.clip(0, 1) * 255).round().astype(np.uint8), _warnings(dataset)
+    return (shown.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def _values(dataset: Dataset) -> NDArray[np.generic]:
+def _values(dataset: Dataset) -> NDArray[Any]:
     try:
         return apply_modality_lut(dataset.pixel_array, dataset)
-    except (RuntimeError, NotImplementedError, AttributeError, ValueError, TypeError, KeyError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 (nor for pixels that cannot be decoded)
         syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
         how = f"{syntax.name}: " if syntax is not None else ""
         raise ValueError(f"its pixels cannot be read: {how}{_first_line(error)}") from None
 
 
-def _shown(values: NDArray[np.generic], dataset: Dataset) -> NDArray[np.float64]:
+def _shown(values: NDArray[Any], dataset: Dataset) -> NDArray[np.float64]:
     """Brightness from 0 to 1, before any inversion."""
     if dataset.get("VOILUTSequence"):
         bits = dataset.VOILUTSequence[0].LUTDescriptor[2]
-        return apply_voi(values, dataset) / (2.0**bits - 1)
+        # A table is looked up by whole numbers, and rescaling made them floats.
+        return apply_voi(np.round(values).astype(np.int32), dataset) / (2.0**bits - 1)
     if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
         # What the window makes of the extremes is its range: it may show more or less than the values have.
         low, high = apply_windowing(np.array([-_FAR, _FAR]), dataset)
