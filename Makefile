@@ -5,10 +5,13 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro report test lint accept bench clean
+.PHONY: help doctor repro report test lint accept bench clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+doctor: ## Say whether `dvc repro` could run here, and what to do where it could not
+	@$(or $(wildcard .venv/bin/python),$(PYTHON)) -m tools.doctor
 
 repro: .venv/stages ## Check params.yaml, then rebuild the model and its metrics: dvc repro
 	@python -m cxr.params
