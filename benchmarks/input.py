@@ -15,8 +15,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import argparse
 import io
 import tempfile
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +39,7 @@ from cxr.training import Training
 
 Work = Callable[[], object]
 STREAMED = "this project, streamed"
+BATCHES_ALONE = 40  # that a turn without a network makes: so many that the start of the workers hardly counts
 
 
 class Case(NamedTuple):
@@ -80,7 +81,7 @@ def main() -> None:
         title = f"{case.model}, {case.size} px, {case.channels} channel(s), batches of {case.batch}"
         show(title, times, case.steps, "step", "bare")
         if alone:
-            show(f"the input of these alone, no network, {case.size} px", alone, case.steps, "step", STREAMED)
+            show(f"the input of these alone, no network, {case.size} px", alone, BATCHES_ALONE, "step", STREAMED)
 
 
 def ways(case: Case, folder: Path, *, loader: bool) -> dict[str, Work]:
@@ -108,9 +109,9 @@ def ways(case: Case, folder: Path, *, loader: bool) -> dict[str, Work]:
         "this project, resident": from_map(resident=True),
     }
     if loader:
-        batches = usual_batches(case, params)
+        usual = usual_loader(case, params, case.steps)
         found["DataLoader"] = lambda: [
-            training.step(pixels.to(device), targets.to(device)) for pixels, targets in islice(batches, case.steps)
+            training.step(pixels.to(device), targets.to(device)) for pixels, targets in usual
         ]
     return found
 
@@ -121,10 +122,14 @@ def without_network(case: Case, folder: Path) -> dict[str, Work]:
     device, labels = prepare(params.threads, deterministic=True), torch.zeros(count, 15)
     pixels = Pixels(open_images(folder / "data/images.npy", count + 4), np.arange(count), device)
     plan = Epoch.plan(count, case.batch, params.mixup, 1, 1)
-    batches = usual_batches(case, params)
+    times = -(-BATCHES_ALONE // case.steps)
+    ours = replace(
+        plan, batches=(plan.batches * times)[:BATCHES_ALONE], shares=np.tile(plan.shares, times)[:BATCHES_ALONE]
+    )
+    usual = usual_loader(case, params, BATCHES_ALONE)
     return {
-        STREAMED: lambda: list(map(touch, plan.steps(pixels, labels.to(device), params.augment))),
-        "DataLoader": lambda: list(map(touch, islice(batches, case.steps))),
+        STREAMED: lambda: list(map(touch, ours.steps(pixels, labels.to(device), params.augment))),
+        "DataLoader": lambda: list(map(touch, usual)),
     }
 
 
@@ -165,12 +170,16 @@ class PngFiles(Dataset[tuple[Tensor, Tensor]]):
         return pixels, torch.zeros(15)
 
 
-def usual_batches(case: Case, params: TrainParams) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end, made by as many worker processes as there are cores."""
+def usual_loader(case: Case, params: TrainParams, batches: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    """So many batches, made by as many worker processes as there are cores.
+
+    They start anew in each turn, as they do in each epoch: what they had read ahead would otherwise be free for their
+    turn, and cost the turn before.
+    """
     gray = [file for file in originals().values() if file[25] == 0]
-    files = PngFiles(gray, case.size, params, case.batch * 100_000)
+    files = PngFiles(gray, case.size, params, case.batch * batches)
     workers = os.cpu_count() or 1
-    return iter(DataLoader(files, case.batch, num_workers=workers, pin_memory=torch.cuda.is_available()))
+    return DataLoader(files, case.batch, num_workers=workers, pin_memory=torch.cuda.is_available())
 
 
 if __name__ == "__main__":
