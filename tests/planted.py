@@ -56,5 +56,6 @@ def write_planted_params(folder: Path, **changes: Any) -> None:
     params |= {"raw_dir": str(folder), "models": [MODEL], "seeds": [1], "epochs": 3, "batch_size": 16, "lr": 0.003}
     # The signal is where a place is bright: flips and shifts would hide it.
     params["augment"] = {**dict.fromkeys(params["augment"], 0.0), "brightness": 0.1}
+    params["views"] = dict.fromkeys(params["views"], 0) | {"flip": False}
     params |= {"threads": 1, "mixup": 0.1, "restart_epochs": 10, **changes}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
