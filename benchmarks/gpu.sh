@@ -23,7 +23,7 @@ check() {
 minutes=$([ -n "$toy" ] && echo 0.5 || echo 2.6)
 check 60 python -m benchmarks.classic "$folder/twice" --twice $toy
 check 70 python -m benchmarks.training --rounds 3 --no-compile --profile $toy
-check 70 python -m benchmarks.input --rounds 3 $toy
+check 90 python -m benchmarks.input --rounds 3 $toy
 check 190 python -m benchmarks.classic "$folder/classic" --minutes "$minutes" $toy
 # Last, since compiling may take longer than is left.
 check $((530 - SECONDS)) python -m benchmarks.training --rounds 2 $toy

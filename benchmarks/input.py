@@ -39,7 +39,8 @@ from cxr.training import Training
 
 Work = Callable[[], object]
 STREAMED = "this project, streamed"
-BATCHES_ALONE = 40  # that a turn without a network makes: so many that the start of the workers hardly counts
+# What a turn without a network makes: so much that the start of the workers hardly counts, and no more.
+BATCHES_ALONE, IMAGES_ALONE = 40, 1280
 
 
 class Case(NamedTuple):
@@ -50,6 +51,11 @@ class Case(NamedTuple):
     size: int  # pixels
     batch: int
     steps: int  # in each turn
+
+    @property
+    def batches_alone(self) -> int:
+        """The batches of a turn without a network."""
+        return min(BATCHES_ALONE, -(-IMAGES_ALONE // self.batch))
 
 
 ON_CPU = [
@@ -81,7 +87,7 @@ def main() -> None:
         title = f"{case.model}, {case.size} px, {case.channels} channel(s), batches of {case.batch}"
         show(title, times, case.steps, "step", "bare")
         if alone:
-            show(f"the input of these alone, no network, {case.size} px", alone, BATCHES_ALONE, "step", STREAMED)
+            show(f"the input of these alone, no network, {case.size} px", alone, case.batches_alone, "step", STREAMED)
 
 
 def ways(case: Case, folder: Path, *, loader: bool) -> dict[str, Work]:
@@ -122,11 +128,9 @@ def without_network(case: Case, folder: Path) -> dict[str, Work]:
     device, labels = prepare(params.threads, deterministic=True), torch.zeros(count, 15)
     pixels = Pixels(open_images(folder / "data/images.npy", count + 4), np.arange(count), device)
     plan = Epoch.plan(count, case.batch, params.mixup, 1, 1)
-    times = -(-BATCHES_ALONE // case.steps)
-    ours = replace(
-        plan, batches=(plan.batches * times)[:BATCHES_ALONE], shares=np.tile(plan.shares, times)[:BATCHES_ALONE]
-    )
-    usual = usual_loader(case, params, BATCHES_ALONE)
+    times, wanted = -(-case.batches_alone // case.steps), case.batches_alone
+    ours = replace(plan, batches=(plan.batches * times)[:wanted], shares=np.tile(plan.shares, times)[:wanted])
+    usual = usual_loader(case, params, wanted)
     return {
         STREAMED: lambda: list(map(touch, ours.steps(pixels, labels.to(device), params.augment))),
         "DataLoader": lambda: list(map(touch, usual)),
