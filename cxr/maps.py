@@ -8,7 +8,6 @@ of the demo, for one network: elsewhere, go by its score beside Grad-CAM's and n
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch.nn import functional
 
 from cxr.batches import Pixels
 from cxr.errors import InputError
+from cxr.grids import as_grid, prefix_tokens
 from cxr.networks import Classifier
 
 # Places a side that LayerCAM's layer has at least: as many as the best of three had on the demo's validation boxes.
@@ -172,7 +172,7 @@ def _after_layer(backbone: nn.Module, layer: str, watch: Callable[[Tensor], Tens
 
 def _last_layer(backbone: nn.Module) -> str:
     """The trunk; with a class token the block before the last, after which the head may look at that token alone."""
-    return _stages(backbone)[-1][0] if _prefix_tokens(backbone) else _TRUNK
+    return _stages(backbone)[-1][0] if prefix_tokens(backbone) else _TRUNK
 
 
 def _fine_layer(backbone: nn.Module, image_size: int) -> str:
@@ -186,35 +186,19 @@ def _stages(backbone: nn.Module) -> list[tuple[str, int]]:
     """Names of the stages that a map can be made at, and by how much each is smaller than the image."""
     known: Any = getattr(backbone, "feature_info", [])
     stages = [(stage["module"], stage["reduction"]) for stage in known]
-    if _prefix_tokens(backbone):
+    if prefix_tokens(backbone):
         stages = stages[:-1]
     if not stages:
         raise _no_map(backbone)
     return stages
 
 
-def _prefix_tokens(backbone: Any) -> int:
-    return getattr(backbone, "num_prefix_tokens", 0)
-
-
 def _planes(backbone: nn.Module, features: Tensor) -> Tensor:
-    """Features in any of timm's orders as [images, features, side, side]; the images are square, so the grid is."""
-    if features.ndim == 3:
-        features = _without_prefix(features, _prefix_tokens(backbone))
-    elif getattr(backbone, "output_fmt", "NCHW") == "NHWC":
-        features = features.permute(0, 3, 1, 2)
-    if features.ndim != 4 or features.shape[2] != features.shape[3]:
+    """Features as [images, features, side, side]."""
+    grid = as_grid(backbone, features)
+    if grid is None:
         raise _no_map(backbone)
-    return features
-
-
-def _without_prefix(tokens: Tensor, prefix: int) -> Tensor:
-    """Tokens [images, tokens, features] as planes; with their prefix or, as before class attention, without it yet."""
-    count = tokens.shape[1]
-    for places in (count - prefix, count):
-        if isqrt(places) ** 2 == places:
-            return tokens[:, count - places :].unflatten(1, (isqrt(places), -1)).permute(0, 3, 1, 2)
-    return tokens
+    return grid.permute(0, 3, 1, 2)
 
 
 def _no_map(backbone: nn.Module) -> InputError:

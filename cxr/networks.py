@@ -1,7 +1,6 @@
 """Networks: a timm backbone that takes gray pixels, its pretrained weights, and the file of a trained one."""
 
 import json
-import math
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from torch.nn import functional
 
 from cxr.errors import InputError
 from cxr.findings import CLASSES
+from cxr.grids import as_grid
 
 
 class Architecture(NamedTuple):
@@ -87,7 +87,7 @@ class Classifier(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits, float [images, 15], of `pixels`, float [images, 1, height, width] from 0 to 1."""
         found: Tensor = self.backbone(self._normal(pixels))
-        return self.attention(_as_grid(self.backbone, found).flatten(1, 2)) if self.attention else found
+        return self.attention(_grid_of(self.backbone, found).flatten(1, 2)) if self.attention else found
 
     def attention_maps(self, pixels: Tensor) -> Tensor:
         """How much each place counts for each class, float [images, 15, rows, columns], summing to 1 over the places.
@@ -97,7 +97,7 @@ class Classifier(nn.Module):
         """
         if self.attention is None:
             raise ValueError("this network has no attention head")
-        grid = _as_grid(self.backbone, self.backbone(self._normal(pixels)))
+        grid = _grid_of(self.backbone, self.backbone(self._normal(pixels)))
         weights = self.attention.weights(grid.flatten(1, 2))
         return weights.transpose(1, 2).unflatten(2, grid.shape[1:3])
 
@@ -126,17 +126,6 @@ class Classifier(nn.Module):
         # One pass makes all channels, in the order that convolutions want: channels last.
         gray = pixels.permute(0, 2, 3, 1)
         return torch.addcmul(-(self.mean / self.std).flatten(), gray, (1 / self.std).flatten()).permute(0, 3, 1, 2)
-
-
-def _as_grid(backbone: nn.Module, features: Tensor) -> Tensor:
-    """A feature map as timm gives it, in the order [images, rows, columns, features]; images are square."""
-    if features.ndim == 4:
-        return features if getattr(backbone, "output_fmt", "NCHW") == "NHWC" else features.permute(0, 2, 3, 1)
-    places = features[:, getattr(backbone, "num_prefix_tokens", 0) :]
-    side = math.isqrt(places.shape[1])
-    if features.ndim != 3 or side**2 != places.shape[1]:
-        raise RuntimeError("attention: it has no square feature map to attend to; set attention to false")
-    return places.unflatten(1, (side, side))
 
 
 def check_name(model: str) -> None:
@@ -192,7 +181,7 @@ def build(
         backbone = _create(model, in_chans=channels, **options)
         _check_drop_path(backbone, drop_path)
         found = _try_once(backbone, channels, image_size)
-        head = AttentionHead(_as_grid(backbone, found).shape[3], dropout) if attention else None
+        head = AttentionHead(_grid_of(backbone, found).shape[3], dropout) if attention else None
     except (RuntimeError, KeyError, SafetensorError, AssertionError) as error:
         what = f"the weights {pretrained} do not fit" if pretrained else "timm cannot build"
         raise InputError(f"{what} {model} with {channels} channels at {image_size} px: {_short(error)}") from None
@@ -272,6 +261,14 @@ def _create(model: str, **options: Any) -> nn.Module:
             if f"'{option}'" in str(error):
                 raise RuntimeError(f"{parameter}: this network knows nothing of the kind; turn it off") from None
         raise
+
+
+def _grid_of(backbone: nn.Module, features: Tensor) -> Tensor:
+    """`as_grid`; RuntimeError where there is none."""
+    grid = as_grid(backbone, features)
+    if grid is None:
+        raise RuntimeError("attention: it has no square feature map to attend to; set attention to false")
+    return grid
 
 
 def _try_once(backbone: nn.Module, channels: int, image_size: int) -> Tensor:
