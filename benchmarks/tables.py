@@ -25,8 +25,9 @@ from benchmarks.timing import alternate, show, show_machine
 from cxr.evidence import measure
 from cxr.intervals import resample_patients
 from cxr.members import Member
+from cxr.nih import read_table
 from cxr.params import EvaluateParams, read_params
-from cxr.tables import label_matrix, read_nih_table
+from cxr.tables import label_matrix
 from stages import evaluate
 
 METADATA = ROOT.parent / "shared/nih-metadata"
@@ -54,7 +55,7 @@ def main() -> None:
 
 def write_complete(folder: Path) -> int:
     """Lay out NIH's complete table and a file for each image; return how many there are."""
-    table = read_nih_table(METADATA)
+    table = read_table(METADATA)
     (folder / "images").mkdir()
     for path in METADATA.iterdir():
         (folder / path.name).symlink_to(path.resolve())

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from cxr.measures import Labels, PerClass, Scores
+from cxr.measures import Labels, PerClass, Scores, known, of_class
 
 # The log-odds of 0 and 1 are infinite. At this distance from 1, float64 still has 4,500 steps left, so that ranks stay;
 # a network that is surer than this (log-odds beyond 27.6) says no more by it.
@@ -79,17 +79,20 @@ def fit(labels: Labels, probabilities: Scores) -> Calibration:
     `FEWEST` positives or negatives, where all its probabilities are equal, or where the slope is not above 0.
 
     Args:
-        labels: uint8 [images, classes], 0 or 1.
+        labels: uint8 [images, classes], 0, 1 or `UNKNOWN`.
         probabilities: float [images, classes], between 0 and 1.
     """
-    columns = [_fit_class(*column) for column in zip(labels.T, log_odds(probabilities).T, strict=True)]
+    odds = log_odds(probabilities)
+    columns = [_fit_class(*of_class(column, labels, odds)) for column in range(labels.shape[1])]
     slope, intercept, reasons = zip(*columns, strict=True)
     return Calibration(np.array(slope), np.array(intercept), reasons)
 
 
 def brier_score(labels: Labels, probabilities: Scores) -> PerClass:
-    """Mean squared difference of probability and label, float64 [classes]; 0 is best (Brier 1950)."""
-    return np.square(np.asarray(probabilities, np.float64) - labels).mean(axis=0)
+    """Mean squared difference of probability and label (Brier 1950), float64 [classes]; nan without labels."""
+    squares = np.square(np.asarray(probabilities, np.float64) - labels)
+    with np.errstate(invalid="ignore"):
+        return np.where(known(labels), squares, 0).sum(axis=0) / known(labels).sum(axis=0)
 
 
 def expected_calibration_error(labels: Labels, probabilities: Scores, bins: int) -> PerClass:
@@ -97,10 +100,11 @@ def expected_calibration_error(labels: Labels, probabilities: Scores, bins: int)
 
     Σ over bins of images in bin / images · |mean probability in bin − share of positives in bin|, over the bins of
     `reliability` (equal mass: Nixon et al. 2019, "Measuring calibration in deep learning"). Chance alone makes it
-    larger than 0: the more, the fewer images a bin has, so compare it only at the same images and bins.
+    larger than 0: the more, the fewer images a bin has, so compare it only at the same images and bins. It is nan of a
+    class that no image has a label of.
     """
-    errors = np.zeros(labels.shape[1])
-    for column in range(labels.shape[1]):
+    errors = np.full(labels.shape[1], np.nan)
+    for column in np.flatnonzero(known(labels).any(axis=0)):
         curve = reliability(labels[:, column], probabilities[:, column], bins)
         errors[column] = np.average((curve["mean_predicted"] - curve["observed"]).abs(), weights=curve["images"])
     return errors
@@ -110,7 +114,7 @@ def reliability(labels: NDArray[np.uint8], probabilities: Scores, bins: int) -> 
     """The reliability curve of one class: mean_predicted, observed (share of positives) and images of each bin.
 
     Args:
-        labels: uint8 [images], 0 or 1.
+        labels: uint8 [images], 0, 1 or `UNKNOWN`: such images are left out.
         probabilities: float [images].
         bins: how many bins to ask for; there are fewer where equal probabilities fill more than one.
 
@@ -118,6 +122,7 @@ def reliability(labels: NDArray[np.uint8], probabilities: Scores, bins: int) -> 
         A row a bin, by rising probability. Bins have equally many images, to one, but equal probabilities are never
         parted: all go where their middle one belongs.
     """
+    labels, probabilities = labels[known(labels)], probabilities[known(labels)]
     place = _equal_mass_bins(probabilities, bins)
     rows = pd.DataFrame({"mean_predicted": np.asarray(probabilities, np.float64), "observed": labels.astype(float)})
     curve = rows.groupby(place).mean()
@@ -131,21 +136,21 @@ def _equal_mass_bins(probabilities: Scores, bins: int) -> NDArray[np.int64]:
     return (bins * twice_the_middle // (2 * len(probabilities)))[value_of_image]
 
 
-def _fit_class(labels: NDArray[np.uint8], odds: NDArray[np.float64]) -> tuple[float, float, str]:
+def _fit_class(labels: Labels, odds: Scores) -> tuple[float, float, str]:
     """Slope, intercept, and why they are 1 and 0 if they had to be."""
-    positives = int(labels.sum())
-    negatives = len(labels) - positives
-    if min(positives, negatives) < FEWEST:
-        return 1.0, 0.0, f"{positives} positives and {negatives} negatives, of each at least {FEWEST} are needed"
+    positive = int(labels.sum())
+    negative = len(labels) - positive
+    if min(positive, negative) < FEWEST:
+        return 1.0, 0.0, f"{positive} positives and {negative} negatives, of each at least {FEWEST} are needed"
     if np.ptp(odds) == 0:
         return 1.0, 0.0, "all probabilities are equal"
-    slope, intercept = _most_likely(odds, np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2)))
+    slope, intercept = _most_likely(odds, np.where(labels == 1, (positive + 1) / (positive + 2), 1 / (negative + 2)))
     if slope <= 0:
         return 1.0, 0.0, "positives have no higher probabilities than negatives"
     return slope, intercept, ""
 
 
-def _most_likely(odds: NDArray[np.float64], targets: NDArray[np.float64]) -> tuple[float, float]:
+def _most_likely(odds: Scores, targets: NDArray[np.float64]) -> tuple[float, float]:
     """Slope and intercept of highest likelihood for `targets` between 0 and 1.
 
     A target t is fitted as one image of weight t with the label, and one of weight 1 - t without it.
@@ -160,5 +165,6 @@ def _most_likely(odds: NDArray[np.float64], targets: NDArray[np.float64]) -> tup
 
 
 def _probability(odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 / (1 + exp(-odds)), without overflow."""
-    return np.exp(-np.logaddexp(0, -odds))
+    """1 / (1 + exp(-odds)), without overflow; nan stays nan."""
+    with np.errstate(invalid="ignore"):
+        return np.exp(-np.logaddexp(0, -odds))

@@ -16,7 +16,7 @@ def deal(groups: NDArray[np.int64], labels: NDArray[np.uint8], sizes: list[int],
 
     Args:
         groups: int [n], the group (patient) of each image.
-        labels: uint8 [n, classes], 0 or 1.
+        labels: uint8 [n, classes], 1 where the class is there; any other value is not dealt evenly.
         sizes: images in each bin; they add up to n.
         seed: of the order of equal groups.
 
@@ -46,7 +46,7 @@ def whole_sizes(shares: list[float], count: int) -> list[int]:
 
 def _counts(group_of_image: NDArray[np.int64], labels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Images of each class in each group, and in the last column all of its images: [groups, classes + 1]."""
-    columns = [np.bincount(group_of_image, column) for column in labels.T]
+    columns = [np.bincount(group_of_image, column) for column in (labels == 1).T]
     return np.stack([*columns, np.bincount(group_of_image)], axis=1).astype(float)
 
 

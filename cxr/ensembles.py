@@ -1,6 +1,7 @@
 """What the members of an ensemble say of images and where they look, and that none of them has seen these before."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from cxr import networks
 from cxr.batches import Pixels
 from cxr.errors import InputError
+from cxr.findings import CLASSES
 from cxr.maps import Method, class_maps
 from cxr.members import Member, list_members
 from cxr.networks import Classifier
@@ -36,7 +38,7 @@ def seen_by_no_member(params: EvaluateParams, patients: set[int]) -> None:
 def predict_members(
     params: EvaluateParams, pixels: Pixels, image_size: int, device: torch.device
 ) -> dict[Member, NDArray[np.float64]]:
-    """The probabilities of each of `models` x `seeds`, the mean over `views`, float64 [images, 15].
+    """The probabilities of each of `models` x `seeds`, the mean over `views`, float64 [images, 15]; nan if untrained.
 
     Raises:
         InputError: where a member is missing, broken, or was trained on images of another size.
@@ -46,7 +48,13 @@ def predict_members(
         classifier = load_member(member, image_size, device)
         with explaining_limits():
             probabilities[member] = predict_probabilities(classifier, pixels, params.batch_size, views)
+        probabilities[member][:, untrained_columns(networks.describe(member.file))] = np.nan
     return probabilities
+
+
+def untrained_columns(about: dict[str, Any]) -> list[int]:
+    """The columns of the classes that a network was not trained on, by what its file says of it."""
+    return [CLASSES.index(name) for name in about.get("untrained", [])]
 
 
 def load_member(member: Member, image_size: int, device: torch.device) -> Classifier:

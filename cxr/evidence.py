@@ -22,6 +22,8 @@ from cxr.measures import (
     average_precision,
     confusion,
     defined_mean,
+    known,
+    positives,
     precision_recall_f1,
 )
 from cxr.subgroups import Group, counts, enough, groups, largest_gaps, shared_classes
@@ -53,8 +55,8 @@ def measure(
     counts = confusion(labels, decisions)
     table = pd.DataFrame(
         {
-            "images": len(labels),
-            "positives": labels.sum(axis=0, dtype=np.int64),
+            "images": known(labels).sum(axis=0),
+            "positives": positives(labels),
             "auroc": auroc(labels, probabilities),
             "average_precision": average_precision(labels, probabilities),
             "threshold": thresholds,
@@ -64,7 +66,7 @@ def measure(
     )
     table[["precision", "recall", "f1"]] = precision_recall_f1(counts)
     table[["true_negatives", "false_positives", "false_negatives", "true_positives"]] = counts
-    table.attrs["exact_match"] = float((labels.astype(bool) == decisions).all(axis=1).mean())
+    table.attrs["exact_match"] = float(((labels == decisions) | ~known(labels)).all(axis=1).mean())
     return table
 
 
@@ -88,10 +90,12 @@ def headlines(test: pd.DataFrame, errors: pd.DataFrame, images: int, synthetic: 
     }
 
 
-def by_class(test: pd.DataFrame) -> dict[str, dict[str, float | None]]:
-    """Every measure of every class."""
-    rows = test.to_dict("index")
-    return {str(name): {str(key): number(value) for key, value in row.items()} for name, row in rows.items()}
+def by_class(table: pd.DataFrame) -> dict[str, dict[str, float | str | None]]:
+    """A table with a row a class, as JSON has it."""
+    return {
+        str(name): {str(key): value if isinstance(value, str) else number(value) for key, value in row.items()}
+        for name, row in table.to_dict("index").items()
+    }
 
 
 def intervals(areas: Bootstrapped, precisions: Bootstrapped, resamples: Resamples) -> Report:
@@ -109,16 +113,16 @@ def operating_points(
     labels: Labels, decisions: NDArray[np.bool_], thresholds: PerClass, rule: Rule, resamples: Resamples
 ) -> Report:
     """Threshold, sensitivity, specificity, PPV and NPV of each class; `decisions` are bool [images, 15]."""
-    positive, called = labels.astype(bool), decisions
+    positive, negative, called = labels == 1, labels == 0, decisions
     rates = {
         "sensitivity": proportion(called, positive, resamples),
-        "specificity": proportion(~called, ~positive, resamples),
-        "ppv": proportion(positive, called, resamples),
-        "npv": proportion(~positive, ~called, resamples),
+        "specificity": proportion(~called, negative, resamples),
+        "ppv": proportion(positive, called & known(labels), resamples),
+        "npv": proportion(negative, ~called & known(labels), resamples),
     }
     measured = {name: entries(CLASSES, measure) for name, measure in rates.items()}
     points = {
-        name: {"threshold": float(threshold), **{rate: entry[name] for rate, entry in measured.items()}}
+        name: {"threshold": number(threshold), **{rate: entry[name] for rate, entry in measured.items()}}
         for name, threshold in zip(CLASSES, thresholds, strict=True)
     }
     return {"rule": rule, "classes": points}

@@ -18,3 +18,6 @@ FINDINGS = (
     "Pneumothorax",
 )
 CLASSES = tuple(sorted((*FINDINGS, NO_FINDING)))
+
+# A label that nobody knows, in arrays of labels, uint8 [images, 15]. NIH has none.
+UNKNOWN = 255

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, stdtrit
 
-from cxr.measures import Labels, PerClass, Scores, defined_mean
+from cxr.measures import Labels, PerClass, Scores, defined_mean, known
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.uint8]
@@ -133,12 +133,16 @@ def auroc_and_average_precision(
     are fewer, less one.
 
     Args:
-        labels: uint8 [images, classes].
+        labels: uint8 [images, classes], 0, 1 or `UNKNOWN`.
         scores: [images, classes], the higher the more likely.
         resamples: of the same images.
     """
-    freedom = np.minimum(resamples.patients_with(labels), resamples.patients_with(1 - labels)).astype(np.float64) - 1
-    ranked = [_rank(label, score, resamples) for label, score in zip(labels.T, scores.T, strict=True)]
+    rarer = np.minimum(resamples.patients_with(labels == 1), resamples.patients_with(labels == 0))
+    freedom = rarer.astype(np.float64) - 1
+    ranked = [
+        _rank(label[ours], score[ours], resamples.of(ours))
+        for label, score, ours in zip(labels.T, scores.T, known(labels).T, strict=True)
+    ]
     areas, precisions = (np.stack(measure, axis=1) for measure in zip(*ranked, strict=True))
     return Bootstrapped(areas[0], areas[1:], freedom), Bootstrapped(precisions[0], precisions[1:], freedom)
 
@@ -227,7 +231,7 @@ def _ranking(label: Labels, score: Scores, patient: NDArray[np.intp]) -> _Rankin
 def _rank(label: Labels, score: Scores, resamples: Resamples) -> tuple[Floats, Floats]:
     """AUROC and average precision of one class in each row of the counts."""
     ranking = _ranking(label, score, resamples.patient)
-    step = max(1, _IMAGES_AT_ONCE // len(label))
+    step = max(1, _IMAGES_AT_ONCE // max(1, len(label)))
     rows = range(0, len(resamples.counts), step)
     measures = [_rank_some(ranking, resamples.counts[row : row + step]) for row in rows]
     areas, precisions = zip(*measures, strict=True)

@@ -1,4 +1,7 @@
-"""Measures of multi-label predictions, class by class. A class with one value only has no AUROC: nan, never 0."""
+"""Measures of multi-label predictions, class by class. A class with one value only has no AUROC: nan, never 0.
+
+Labels are uint8 [images, classes]: 0, 1, or `UNKNOWN`, which no measure counts.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,15 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
+from cxr.findings import UNKNOWN
+
 Labels = NDArray[np.uint8]
 Scores = NDArray[np.floating[Any]]
 PerClass = NDArray[np.float64]
 
 
+def known(labels: Labels) -> NDArray[np.bool_]:
+    """Which of `labels` are 0 or 1: bool, in their shape."""
+    return labels != UNKNOWN
+
+
+def positives(labels: Labels) -> NDArray[np.int64]:
+    """How many images have each class, int [classes]."""
+    return np.count_nonzero(labels == 1, axis=0)
+
+
+def negatives(labels: Labels) -> NDArray[np.int64]:
+    """How many images are known not to have each class, int [classes]."""
+    return np.count_nonzero(labels == 0, axis=0)
+
+
 def both_values(labels: Labels) -> NDArray[np.bool_]:
     """Which columns of `labels`, [images, classes], have positives and negatives: bool [classes]."""
-    positives = labels.sum(axis=0, dtype=np.int64)
-    return (positives > 0) & (positives < len(labels))
+    return (positives(labels) > 0) & (negatives(labels) > 0)
 
 
 def auroc(labels: Labels, scores: Scores) -> PerClass:
@@ -35,14 +54,15 @@ def defined_mean(values: PerClass) -> float:
 
 
 def accuracy(labels: Labels, decisions: NDArray[np.bool_]) -> PerClass:
-    """Share of images decided rightly, of each class: float [classes]."""
-    right: PerClass = (labels.astype(bool) == decisions).mean(axis=0)
+    """Share of images decided rightly, of each class: float [classes]; nan where none is known."""
+    with np.errstate(invalid="ignore"):
+        right: PerClass = (labels == decisions).sum(axis=0) / known(labels).sum(axis=0)
     return right
 
 
 def confusion(labels: Labels, decisions: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Counts of each class: true negatives, false positives, false negatives, true positives, int [classes, 4]."""
-    outcome = 2 * labels.astype(np.int64) + decisions
+    outcome = np.where(known(labels), 2 * labels.astype(np.int64) + decisions, -1)
     return np.stack([(outcome == kind).sum(axis=0) for kind in range(4)], axis=1)
 
 
@@ -63,16 +83,22 @@ def precision_recall_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 def best_f1_thresholds(labels: Labels, scores: Scores) -> PerClass:
     """The score at and above which to call each class, so that F1 is highest; 0.5 where there are no positives."""
     thresholds = np.full(labels.shape[1], 0.5)
-    for column in np.flatnonzero(labels.any(axis=0)):
-        precision, recall, candidates = precision_recall_curve(labels[:, column], scores[:, column])
+    for column in np.flatnonzero(positives(labels)):
+        precision, recall, candidates = precision_recall_curve(*of_class(column, labels, scores))
         # The curve's last point has no threshold; at 0 / 0 F1 is 0.
         f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
         thresholds[column] = candidates[np.argmax(f1[:-1])]
     return thresholds
 
 
+def of_class(column: int | np.integer[Any], labels: Labels, scores: Scores) -> tuple[Labels, Scores]:
+    """Labels and scores of one class, [images], of the images that it is known of."""
+    ours = known(labels[:, column])
+    return labels[ours, column], scores[ours, column]
+
+
 def _by_class(measure: Callable[[Labels, Scores], float], labels: Labels, scores: Scores) -> PerClass:
     values = np.full(labels.shape[1], np.nan)
     for column in np.flatnonzero(both_values(labels)):
-        values[column] = measure(labels[:, column], scores[:, column])
+        values[column] = measure(*of_class(column, labels, scores))
     return values

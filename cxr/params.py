@@ -34,7 +34,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 NetworkName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")]
 
 # What more than one stage reads is described once.
-RawDir = Annotated[Path, Field(strict=False, description="folder of the images and tables, in NIH's layout")]
+RawDir = Annotated[
+    Path, Field(strict=False, description="folder of the images and tables, in NIH's or CheXpert's layout")
+]
 DataSeed = Annotated[Seed, Field(description="seed of sampling and of splitting")]
 Models = Annotated[
     list[NetworkName],
@@ -58,12 +60,22 @@ class Sample(Strict):
     exclude: list[str] = Field(description="names of images to leave out")
 
 
+class CheXpert(Strict):
+    """How CheXpert's labels are meant, where raw_dir holds it; NIH's layout needs none of this."""
+
+    uncertain: Literal["unknown", "negative", "positive"] = Field(
+        description="what its -1 means; an unknown label is neither learned nor measured"
+    )
+    unmentioned: Literal["unknown", "negative"] = Field(description="what an empty field means")
+    lateral: bool = Field(description="whether its lateral views take part")
+
+
 class Split(Strict):
     """How patients are dealt into train, val and test."""
 
-    method: Literal["patient", "official"] = Field(description="our own split by patient, or NIH's two lists")
+    method: Literal["patient", "official"] = Field(description="our own split by patient, or the data set's own")
     train: Fraction = Field(description="share of the images; not used by the official split")
-    val: Fraction = Field(description="share of the images; with the official split, of its train_val list")
+    val: Fraction = Field(description="share of the images; with the official split, of those not in test")
     test: Fraction = Field(description="share of the images; not used by the official split")
 
     @model_validator(mode="after")
@@ -125,6 +137,7 @@ class SampleParams(Strict):
     raw_dir: RawDir
     data_seed: DataSeed
     sample: Sample
+    chexpert: CheXpert
 
 
 class SplitParams(Strict):

@@ -15,7 +15,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from cxr.calibration import reliability
 from cxr.findings import CLASSES
-from cxr.measures import Labels, Scores, both_values
+from cxr.measures import Labels, Scores, both_values, of_class
 
 # A curve keeps this many points at most: enough for the eye, and little in git.
 POINTS = 200
@@ -167,7 +167,7 @@ def draw_samples(
             axes.set_axis_off()
             continue
         axes.imshow(pixels(image), cmap="gray", vmin=0, vmax=255)
-        truth = [name for name, label in zip(CLASSES, labels[image], strict=True) if label]
+        truth = [name for name, label in zip(CLASSES, labels[image], strict=True) if label == 1]
         axes.set_title(fill(", ".join(truth), 32), fontsize="small", fontweight="bold")
         likely = np.argsort(-probabilities[image], kind="stable")[:3]
         lines = [f"{CLASSES[column]} {probabilities[image, column]:.2f}" for column in likely]
@@ -180,7 +180,7 @@ def _one_of_each(labels: Labels) -> list[int | None]:
     """For each class the first image that has it and was not chosen for another; None where there is none."""
     chosen: list[int | None] = []
     for column in range(labels.shape[1]):
-        candidates = [int(image) for image in np.flatnonzero(labels[:, column]) if image not in chosen]
+        candidates = [int(image) for image in np.flatnonzero(labels[:, column] == 1) if image not in chosen]
         chosen.append(candidates[0] if candidates else None)
     return chosen
 
@@ -193,7 +193,7 @@ def _curves(
 ) -> Curves:
     curves = {name: pd.DataFrame(columns=list(columns), dtype=float) for name in CLASSES}
     for column in np.flatnonzero(both_values(labels)):
-        table = np.stack(points(labels[:, column], scores[:, column]), axis=1)
+        table = np.stack(points(*of_class(column, labels, scores)), axis=1)
         kept = np.unique(np.linspace(0, len(table) - 1, POINTS).round().astype(int))
         curves[CLASSES[column]] = pd.DataFrame(table[kept], columns=list(columns))
     return curves

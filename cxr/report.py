@@ -16,11 +16,12 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 from pydantic import BaseModel
 
-from cxr import published
+from cxr import nih, published
 from cxr import report_figures as figures
 from cxr.boxes import boxes_of, read_boxes
 from cxr.calibration import reliability
 from cxr.evidence import Report
+from cxr.evidence import number as defined
 from cxr.findings import CLASSES, FINDINGS
 from cxr.localisation import IOUS
 from cxr.measures import Scores
@@ -32,7 +33,7 @@ from cxr.plots import Curves, precision_recall_curves, roc_curves
 from cxr.report_figures import Line, Panel, fitting_axis, share_axis
 from cxr.report_samples import Chosen, Predicted, Samples, film, overlay
 from cxr.runtime import libraries
-from cxr.tables import SPLITS, read_official_lists
+from cxr.tables import SPLITS
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 # The files in `metrics/` that the page is made from.
@@ -79,7 +80,7 @@ def gather_run(predicted: Predicted, samples: Samples, sample: pd.DataFrame, par
         samples=samples,
         metrics={name: json.loads((METRICS / f"{name}.json").read_text(encoding="utf-8")) for name in TOLD},
         sample=sample,
-        official=read_official_lists(params.raw_dir),
+        official=nih.read_lists(params.raw_dir),
         networks={str(member): describe(member.file) for member in list_members(params)},
         params=params.model_dump(mode="json", exclude={"raw_dir"}),
         curves=pd.read_csv(CURVES),
@@ -130,7 +131,7 @@ def context(run: Run) -> dict[str, Any]:
         "hits": hits(run.metrics["localisation"]["boxes"]["all"]),
         "samples": list(cards(run)),
         "maps_story": run.samples.story,
-        "thresholds": dict(zip(CLASSES, run.predicted.thresholds.tolist(), strict=True)),
+        "thresholds": dict(zip(CLASSES, map(defined, run.predicted.thresholds), strict=True)),
         "pairs_shown": PAIRS_SHOWN,
         "ours": ours,
         "why_not": {split: published.differences(ours, split) for split in ("official", "random")},
@@ -161,7 +162,7 @@ def splits(sample: pd.DataFrame) -> dict[str, dict[str, Any]]:
         name: {
             "images": len(part),
             "patients": part["patient"].nunique(),
-            "positives": {label: int(part[label].sum()) for label in CLASSES},
+            "positives": {label: int((part[label] == 1).sum()) for label in CLASSES},
         }
         for name, part in parts.items()
     }
@@ -249,13 +250,13 @@ def hits(boxes: Report) -> Markup | None:
 def cards(run: Run) -> Iterator[dict[str, Any]]:
     """What is shown of each sample image."""
     for chosen, pixels, heat in zip(run.samples.chosen, run.samples.pixels, run.samples.maps, strict=True):
-        name, present = CLASSES[chosen.column], run.predicted.labels[chosen.place]
+        name, truth = CLASSES[chosen.column], run.predicted.labels[chosen.place]
         of_image = run.boxes[(run.boxes["place"] == chosen.place) & (run.boxes["class"] == name)]
         yield {
             "kind": chosen.kind,
             "name": name,
             "image": run.predicted.table["image"].iloc[chosen.place],
-            "labels": [label for label, is_there in zip(CLASSES, present, strict=True) if is_there],
+            "labels": [label for label, is_there in zip(CLASSES, truth, strict=True) if is_there == 1],
             "film": film(pixels),
             "is_mapped": heat is not None,
             "overlay": None if heat is None else overlay(pixels, heat),
@@ -307,7 +308,7 @@ def _reliability(column: int, run: Run) -> Markup:
         Line([*table["mean_predicted"]], [*table["observed"]], style, is_marked=True)
         for table, style in zip(tables, (0, 3), strict=True)
     ]
-    highest = max(table[["mean_predicted", "observed"]].to_numpy().max() for table in tables)
+    highest = pd.concat(tables)[["mean_predicted", "observed"]].to_numpy().max() if len(tables[0]) else 1
     probability = fitting_axis("probability", [0, highest])
     panel = Panel(probability, probability._replace(name="share with it"), lines, is_diagonal=True)
     return figures.draw_panel(panel, f"Reliability of {full_name(CLASSES[column])} before and after calibration")
@@ -332,8 +333,8 @@ def _row(run: Run, place: int, column: int) -> dict[str, Any]:
     probability, threshold = float(run.predicted.after[place, column]), float(run.predicted.thresholds[column])
     return {
         "name": CLASSES[column],
-        "probability": probability,
-        "threshold": threshold,
+        "probability": defined(probability),
+        "threshold": defined(threshold),
         "is_called": probability >= threshold,
-        "is_there": bool(run.predicted.labels[place, column]),
+        "is_there": bool(run.predicted.labels[place, column] == 1),
     }

@@ -70,12 +70,12 @@ def choose_samples(labels: Labels, probabilities: Scores, thresholds: PerClass) 
         probabilities: [images, 15].
         thresholds: from where on a class is called, [15].
     """
-    present, called = labels.astype(bool), probabilities >= thresholds
+    present, absent, called = labels == 1, labels == 0, probabilities >= thresholds
     candidates = {
         "right": (present & called, -probabilities),
-        "false alarm": (~present & called, -probabilities),
+        "false alarm": (absent & called, -probabilities),
         "missed": (present & ~called, probabilities),
-        "unsure": (np.ones_like(present), np.abs(log_odds(probabilities) - log_odds(thresholds))),
+        "unsure": (present | absent, np.abs(log_odds(probabilities) - log_odds(thresholds))),
     }
     chosen: list[Chosen] = []
     for kind, count in KINDS.items():

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.findings import CLASSES
-from cxr.measures import Labels, PerClass
+from cxr.measures import Labels, PerClass, negatives, positives
 
 Group = tuple[str, str]  # an attribute and its value: ("sex", "F")
 Mask = NDArray[np.bool_]
@@ -39,8 +39,7 @@ def groups(table: pd.DataFrame) -> dict[Group, Mask]:
 
 def enough(labels: Labels) -> Mask:
     """Which classes have `FEWEST` positives and `FEWEST` negatives or more in `labels`: bool [classes]."""
-    positives = labels.sum(axis=0, dtype=np.int64)
-    return (positives >= FEWEST) & (len(labels) - positives >= FEWEST)
+    return (positives(labels) >= FEWEST) & (negatives(labels) >= FEWEST)
 
 
 def counts(masks: Mapping[Group, Mask], labels: Labels) -> pd.DataFrame:
@@ -49,11 +48,9 @@ def counts(masks: Mapping[Group, Mask], labels: Labels) -> pd.DataFrame:
     `labels` is uint8 [images, 15].
     """
     rows = [
-        (*group, name, int(mask.sum()), int(positives), bool(sufficient))
+        (*group, name, int(mask.sum()), int(count), bool(sufficient))
         for group, mask in masks.items()
-        for name, positives, sufficient in zip(
-            CLASSES, labels[mask].sum(axis=0, dtype=np.int64), enough(labels[mask]), strict=True
-        )
+        for name, count, sufficient in zip(CLASSES, positives(labels[mask]), enough(labels[mask]), strict=True)
     ]
     return pd.DataFrame(rows, columns=["attribute", "group", "class", "images", "positives", "enough"])
 

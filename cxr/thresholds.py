@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from cxr.measures import Labels, PerClass, Scores, best_f1_thresholds, both_values
+from cxr.measures import Labels, PerClass, Scores, best_f1_thresholds, both_values, known, of_class
 
 Rule = Literal["f1", "youden", "sensitivity"]
 UNDECIDED = 0.5
@@ -16,12 +16,12 @@ def choose(rule: Rule, labels: Labels, scores: Scores, sensitivity: float) -> Pe
     """The threshold of each class, float64 [classes], by `rule`, on images of validation.
 
     A class without positives or without negatives, where no threshold is better than another, gets `UNDECIDED`;
-    `both_values(labels)` says which these are.
+    `both_values(labels)` says which these are. A class that no image has a label of gets nan, and is never called.
 
     Args:
         rule: f1 (highest F1), youden (highest sensitivity + specificity - 1: Youden 1950, "Index for rating diagnostic
             tests") or sensitivity (the highest threshold that reaches `sensitivity`).
-        labels: uint8 [images, classes], 0 or 1.
+        labels: uint8 [images, classes], 0, 1 or `UNKNOWN`.
         scores: float [images, classes].
         sensitivity: above 0 and up to 1; used by the rule of that name only.
 
@@ -29,7 +29,7 @@ def choose(rule: Rule, labels: Labels, scores: Scores, sensitivity: float) -> Pe
         ValueError: where there is no such rule, or no such sensitivity.
     """
     decided = both_values(labels)
-    thresholds = np.full(labels.shape[1], UNDECIDED)
+    thresholds = np.where(known(labels).any(axis=0), UNDECIDED, np.nan)
     thresholds[decided] = _by_rule(rule, labels[:, decided], scores[:, decided], sensitivity)
     return thresholds
 
@@ -47,7 +47,7 @@ def _by_rule(rule: Rule, labels: Labels, scores: Scores, sensitivity: float) -> 
 
 
 def _each(threshold: Callable[[Labels, Scores], float], labels: Labels, scores: Scores) -> PerClass:
-    return np.array([threshold(*column) for column in zip(labels.T, scores.T, strict=True)], np.float64)
+    return np.array([threshold(*of_class(column, labels, scores)) for column in range(labels.shape[1])], np.float64)
 
 
 def _highest_youden(truth: Labels, score: Scores) -> float:

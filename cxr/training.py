@@ -10,15 +10,14 @@ import torch
 from numpy.typing import NDArray
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.nn import functional
 from tqdm import tqdm
 
 from cxr.batches import Epoch, Pixels
 from cxr.errors import InputError
-from cxr.findings import CLASSES
+from cxr.findings import CLASSES, UNKNOWN
 from cxr.finetuning import parameter_groups, stages, stages_trained, train_last
-from cxr.losses import log_odds, multi_label_loss, positive_weights
-from cxr.measures import accuracy, auroc, defined_mean
+from cxr.losses import cross_entropy, log_odds, multi_label_loss, positive_weights
+from cxr.measures import accuracy, auroc, defined_mean, known
 from cxr.networks import Classifier
 from cxr.params import TrainParams
 from cxr.prediction import predict_logits
@@ -28,10 +27,15 @@ from cxr.schedule import share_of_highest
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images and their labels: pixels, and float [images, 15] on the device."""
+    """Images and their labels: pixels, and float [images, 15] on the device, nan where a label is unknown."""
 
     pixels: Pixels
     labels: Tensor
+
+
+def label_tensor(labels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Labels of 0, 1 and `UNKNOWN`, uint8 [images, 15], as float on `device`, with nan for unknown."""
+    return torch.from_numpy(np.where(known(labels), labels, np.float32(np.nan))).float().to(device)
 
 
 class Training:
@@ -183,15 +187,15 @@ class Training:
     def _validate(self, val: LabelledImages, epoch: int) -> dict[str, float]:
         with self._autocast():
             logits = predict_logits(self.result, val.pixels, self.params.batch_size, self.processes)
-        loss = float(functional.binary_cross_entropy_with_logits(logits, val.labels))
+        loss = float(cross_entropy(logits, val.labels))
         if not np.isfinite(loss):
             raise InputError(f"the validation loss is {loss} after epoch {epoch}: lower lr, or use float32")
-        labels = val.labels.cpu().numpy().astype(np.uint8)
+        labels = val.labels.nan_to_num(UNKNOWN).cpu().numpy().astype(np.uint8)
         right = accuracy(labels, (logits > 0).cpu().numpy())
         return {
             "val_loss": loss,
             "val_auroc": defined_mean(auroc(labels, logits.cpu().numpy())),
-            "val_accuracy": float(right.mean()),
+            "val_accuracy": defined_mean(right),
             **{f"val_accuracy.{name}": float(value) for name, value in zip(CLASSES, right, strict=True)},
         }
 

@@ -33,10 +33,11 @@ from cxr.ensembles import load_member, mean_maps, predict_members, seen_by_no_me
 from cxr.errors import InputError, run_as_script, warn
 from cxr.evidence import headlines, measure
 from cxr.files import replacing, sha256, write_csv, write_json
-from cxr.findings import CLASSES
+from cxr.findings import CLASSES, UNKNOWN
+from cxr.gains import compare_members
 from cxr.intervals import Resamples, auroc_and_average_precision, resample_patients
 from cxr.maps import fine_grid, methods_of
-from cxr.members import Member, compare_members, list_members
+from cxr.members import Member, list_members
 from cxr.networks import Classifier
 from cxr.params import EvaluateParams, read_params
 from cxr.paths import DECISIONS, IMAGES, METRICS, PLOTS, PREDICTIONS, SAMPLE, SPLIT
@@ -84,7 +85,8 @@ def main() -> None:
     seen_by_no_member(params, set(table["patient"][in_test]))
     by_member = predict_members(params, Pixels(images, rows, device), images.shape[1], device)
     probabilities = np.mean(list(by_member.values()), axis=0)
-    labels = label_matrix(table)
+    # What no network has learned is not measured.
+    labels = np.where(np.isnan(probabilities), np.uint8(UNKNOWN), label_matrix(table))
     decisions = decide(labels[~in_test], probabilities[~in_test], params)
     write_predictions(table, probabilities)
     write_decisions(decisions, params)
@@ -116,8 +118,8 @@ def write_decisions(decisions: Decisions, params: EvaluateParams) -> None:
         "classes": list(CLASSES),
         "calibration": decisions.calibration.to_dict(),
         "rule": params.threshold.rule,
-        "thresholds": decisions.thresholds.tolist(),
-        "calibrated_thresholds": decisions.calibrated_thresholds.tolist(),
+        "thresholds": [evidence.number(value) for value in decisions.thresholds],
+        "calibrated_thresholds": [evidence.number(value) for value in decisions.calibrated_thresholds],
     }
     write_json(content, DECISIONS)
 
@@ -137,7 +139,7 @@ def write_metrics(
         "classes": {"synthetic": synthetic, "classes": evidence.by_class(classes)},
         "intervals": evidence.intervals(*ranks, drawn),
         "operating_points": points,
-        "calibration": {"bins": params.calibration_bins, "classes": errors.to_dict("index")},
+        "calibration": {"bins": params.calibration_bins, "classes": evidence.by_class(errors)},
         "subgroups": evidence.subgroups(test.table, labels, probabilities, drawn),
         "members": compared,
     }.items():
@@ -202,10 +204,8 @@ def draw_plots(test: Test, classes: pd.DataFrame, bins: int, run: Run) -> None:
     """Write `plots/`: CSV for `dvc plots`, PNGs, and the report for people."""
     labels, probabilities, note, curves = test.labels, test.probabilities, test.note, run.curves
     intervals, subgroups = run.metrics["intervals"], run.metrics["subgroups"]
-    roc, precision_recall = (
-        plots.roc_curves(labels, probabilities),
-        plots.precision_recall_curves(labels, probabilities),
-    )
+    roc = plots.roc_curves(labels, probabilities)
+    precision_recall = plots.precision_recall_curves(labels, probabilities)
     with replacing(PLOTS) as folder:
         folder.mkdir()
         plots.write_curves(roc, folder / "roc")

@@ -1,7 +1,7 @@
 """Pick the images that take part.
 
-Reads: `raw_dir` (NIH's table, its official lists where they are there, and that each drawn image is there).
-Writes: `data/sample.csv` (image, patient, age, sex, view, then 15 columns of 0 and 1) and
+Reads: `raw_dir` (NIH's or CheXpert's table, its own split where it has one, and that each drawn image is there).
+Writes: `data/sample.csv` (image, patient, age, sex, view, then 15 columns of 0, 1 or, where unknown, nothing) and
     `data/official.csv` (image and list, train_val or test; no rows where `raw_dir` has no lists).
 Alone: `python -m stages.sample`
 """
@@ -11,23 +11,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cxr.datasets import read_lists, read_table
 from cxr.dealing import deal
 from cxr.errors import InputError, run_as_script
 from cxr.files import write_csv
 from cxr.images import RawImages
 from cxr.params import Sample, SampleParams, read_params
 from cxr.paths import OFFICIAL, SAMPLE
-from cxr.tables import label_matrix, name_some, read_nih_table, read_official_lists
+from cxr.tables import label_matrix, name_some, write_sample
 
 
 def main() -> None:
     """Draw the images and write their rows."""
     params = read_params(SampleParams)
-    table = read_nih_table(params.raw_dir)
+    table = read_table(params.raw_dir, params.chexpert)
     drawn = draw(table, params.sample, params.data_seed)
     _check_images(drawn["image"], params.raw_dir)
-    lists = read_official_lists(params.raw_dir)
-    write_csv(drawn, SAMPLE)
+    lists = read_lists(params.raw_dir)
+    write_sample(drawn, SAMPLE)
     write_csv(lists[lists["image"].isin(drawn["image"])].sort_values("image"), OFFICIAL)
     print(f"{SAMPLE}: {len(drawn):,} of {len(table):,} images, {drawn['patient'].nunique():,} patients")
 

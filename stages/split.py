@@ -11,10 +11,13 @@ import pandas as pd
 from cxr.dealing import deal, whole_sizes
 from cxr.errors import InputError, run_as_script, warn
 from cxr.files import write_csv
-from cxr.findings import CLASSES
+from cxr.findings import CLASSES, UNKNOWN
 from cxr.params import Split, SplitParams, read_params
 from cxr.paths import OFFICIAL, SAMPLE, SPLIT
 from cxr.tables import SPLITS, label_matrix, name_some, read_sample
+
+# What a split has whose labels of a class are these.
+_FOUND = {(): "no known label of", (0,): "no images with", (1,): "only images with"}
 
 
 def main() -> None:
@@ -40,7 +43,7 @@ def split_by_patient(sample: pd.DataFrame, shares: Split, seed: int) -> pd.Serie
 
 
 def split_by_lists(sample: pd.DataFrame, lists: pd.DataFrame, shares: Split, seed: int) -> pd.Series:
-    """NIH's test list as test; val dealt from train_val by patient, `shares.val` of its images.
+    """The data set's test list as test; val dealt from train_val by patient, `shares.val` of its images.
 
     Raises:
         InputError: where images are in neither list.
@@ -75,11 +78,19 @@ def check(sample: pd.DataFrame, split: pd.Series) -> None:
     empty = [name for name in SPLITS if not (split == name).any()]
     if empty:
         raise InputError(f"no image is left for {empty[0]}: change the shares in split, or draw a larger sample")
+    _warn_of_one_value(sample, split)
+
+
+def _warn_of_one_value(sample: pd.DataFrame, split: pd.Series) -> None:
+    learned = [label for label in CLASSES if (sample[label] != UNKNOWN).any()]
+    if len(learned) < len(CLASSES):
+        warn(f"no image has a known label of {', '.join(sorted(set(CLASSES) - set(learned)))}: no network learns these")
     for name in SPLITS:
-        rows = label_matrix(sample[split == name])
-        for label, count in zip(CLASSES, rows.sum(axis=0), strict=True):
-            if count in (0, len(rows)):
-                warn(f"{name} has {'no' if count == 0 else 'only'} images with {label}: no AUROC of that class there")
+        for label in learned:
+            values = sorted(set(sample[label][split == name]) - {UNKNOWN})
+            if len(values) < 2:
+                found = _FOUND[tuple(values)]
+                warn(f"{name} has {found} {label}: no AUROC of that class there")
 
 
 def _deal_patients(sample: pd.DataFrame, sizes: list[int], seed: int) -> pd.Series:

@@ -21,28 +21,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from cxr import checkpoints, networks, processes
 from cxr.batches import Pixels, open_images
 from cxr.checkpoints import CURVE, LAST, MODEL
 from cxr.errors import InputError, run_as_script
 from cxr.files import replacing, sha256, write_csv
+from cxr.findings import CLASSES
 from cxr.measures import both_values
+from cxr.members import Member, list_members
 from cxr.networks import Architecture
 from cxr.params import TrainParams, read_params
-from cxr.paths import CHECKPOINTS, CURVES, IMAGES, MODELS, SAMPLE, SPLIT, model_file
+from cxr.paths import CHECKPOINTS, CURVES, IMAGES, MODELS, SAMPLE, SPLIT
 from cxr.processes import Processes
 from cxr.runtime import describe, explaining_limits, libraries, prepare
 from cxr.tables import label_matrix, read_sample_with_split
-from cxr.training import LabelledImages, Training
-
-
-class Member(NamedTuple):
-    """One network of the ensemble."""
-
-    model: str
-    seed: int
-    weights: Path | None  # the file that it starts from, if it starts from one
+from cxr.training import LabelledImages, Training, label_tensor
 
 
 class Data(NamedTuple):
@@ -57,6 +52,7 @@ class Data(NamedTuple):
 def main() -> None:
     """Train what is not trained yet, then hand all members over."""
     params = read_params(TrainParams)
+    check(params)
     members = list_members(params)
     device = prepare(params.threads, params.deterministic)
     if params.devices > 1 and not processes.is_started() and not is_trained(members, params, device):
@@ -86,23 +82,26 @@ def lock_of(team: Processes) -> AbstractContextManager[None]:
     return checkpoints.only_training(CHECKPOINTS) if team.is_first else nullcontext()
 
 
-def list_members(params: TrainParams) -> list[Member]:
-    """Every member, its network's name and its weights' file checked before any work."""
-    members = []
+def check(params: TrainParams) -> None:
+    """Raise InputError where a network or its weights are not to be had, before any work."""
     for model in params.models:
         networks.check_name(model)
-        weights = networks.weights_file(model, params.weights_dir) if params.weights == "imagenet" else None
-        members += [Member(model, seed, weights) for seed in params.seeds]
-    return members
+        weights_of(model, params)
+
+
+def weights_of(model: str, params: TrainParams) -> Path | None:
+    """The file that a network starts from, if it starts from one."""
+    return networks.weights_file(model, params.weights_dir) if params.weights == "imagenet" else None
 
 
 def member_folder(member: Member, params: TrainParams, device: torch.device) -> Path:
     """The checkpoints of a member; another folder as soon as anything changes that its bits depend on."""
+    weights = weights_of(member.model, params)
     depends_on = {
         "model": member.model,
         "seed": member.seed,
         "params": member_params(params),
-        "weights": sha256(member.weights) if member.weights else None,
+        "weights": sha256(weights) if weights else None,
         "data": data_hashes(),
         "code": checkpoints.loaded_code(),
         "device": describe(device),
@@ -129,7 +128,7 @@ def train_member(member: Member, params: TrainParams, data: Data, team: Processe
     """
     architecture = Architecture(member.model, params.channels, data.image_size, params.attention)
     torch.manual_seed(member.seed)
-    classifier = networks.build(architecture, member.weights, params.dropout, params.drop_path)
+    classifier = networks.build(architecture, weights_of(member.model, params), params.dropout, params.drop_path)
     training = Training(classifier, params, data.train.labels, team)
     if state := team.from_first(checkpoints.load_last(folder) if folder else None):
         training.restore(state)
@@ -141,7 +140,14 @@ def train_member(member: Member, params: TrainParams, data: Data, team: Processe
             checkpoints.save_last(training.state(), folder)
             report(row, params.epochs)
     if folder:
-        finish(training, architecture, {"seed": member.seed, "patients": data.patients}, folder)
+        about = {"seed": member.seed, "patients": data.patients, **untrained(data.train.labels)}
+        finish(training, architecture, about, folder)
+
+
+def untrained(labels: Tensor) -> dict[str, list[str]]:
+    """The classes that no training image has a label of, so that what a network says of them means nothing."""
+    names = [name for name, is_unknown in zip(CLASSES, labels.isnan().all(dim=0).tolist(), strict=True) if is_unknown]
+    return {"untrained": names} if names else {}
 
 
 def announce(member: Member, data: Data, team: Processes, start: int) -> None:
@@ -172,8 +178,7 @@ def load_data(device: torch.device) -> Data:
     if not both_values(labels[rows["val"]]).any():
         raise InputError("no class has both positives and negatives in val, so no epoch can be chosen there")
     train, val = (
-        LabelledImages(Pixels(images, row, device), torch.from_numpy(labels[row]).float().to(device))
-        for row in rows.values()
+        LabelledImages(Pixels(images, row, device), label_tensor(labels[row], device)) for row in rows.values()
     )
     patients = table.loc[table["split"] != "test", "patient"]
     return Data(train, val, images.shape[1], sorted(set(patients.tolist())))
@@ -202,12 +207,12 @@ def publish(folders: dict[Member, Path]) -> None:
     with replacing(MODELS) as models:
         models.mkdir()
         for member, folder in folders.items():
-            shutil.copyfile(folder / MODEL, models / model_file(member.model, member.seed).name)
+            shutil.copyfile(folder / MODEL, models / member.file.name)
     curves = []
     for member, folder in folders.items():
         # As text: numbers keep the digits that they were written with.
         curve = pd.read_csv(folder / CURVE, dtype=str)
-        curve.insert(0, "member", f"{member.model}-{member.seed}")
+        curve.insert(0, "member", str(member))
         curves.append(curve)
     write_csv(pd.concat(curves), CURVES)
 

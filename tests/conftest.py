@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from cxr.findings import CLASSES
-from cxr.tables import read_nih_table
+from cxr.nih import read_table
 from tests.project import ROOT
 
 # Before PyTorch loads, as the stages do it: threads that wait must sleep.
@@ -37,7 +37,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def real_table(shared: Path) -> pd.DataFrame:
-    return read_nih_table(shared / "nih-metadata")
+    return read_table(shared / "nih-metadata")
 
 
 def numbered_rows(count: int, each: int = 1) -> list[Row]:

@@ -7,8 +7,9 @@ import pandas as pd
 
 from cxr import calibration, evidence, localisation
 from cxr.findings import CLASSES
+from cxr.gains import compare_members
 from cxr.intervals import auroc_and_average_precision, resample_patients
-from cxr.members import Member, compare_members
+from cxr.members import Member
 from cxr.report import Run
 from cxr.report_samples import Predicted, Samples, choose_samples
 from cxr.thresholds import choose

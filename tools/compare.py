@@ -37,7 +37,7 @@ from cxr.intervals import (
     holm,
     resample_patients,
 )
-from cxr.measures import Labels
+from cxr.measures import Labels, positives
 from cxr.tables import label_matrix
 from tools.revisions import WORKSPACE, TestSet, read_test_set, share
 
@@ -72,7 +72,7 @@ def compare(a: TestSet, b: TestSet, resamples: int) -> Comparison:
     found = difference(first, second)
     nothing = np.full(len(MEANS), np.nan)
     columns = {
-        "positives": np.append(nothing, labels.sum(axis=0, dtype=np.int64)),
+        "positives": np.append(nothing, positives(labels)),
         "a": first.value,
         "b": second.value,
         "difference": found.value,

@@ -15,6 +15,7 @@ from dvc.repo import Repo
 from cxr.errors import InputError, warn
 from cxr.findings import CLASSES
 from cxr.paths import PREDICTIONS, SAMPLE
+from cxr.tables import known_or_not
 
 WORKSPACE = "workspace"
 
@@ -27,7 +28,7 @@ class TestSet:
         name: the revision as the user wrote it.
         commit: its hash; None for the workspace.
         images: indexed by image: patient, then the 15 probabilities.
-        labels: indexed by image, in the same order: the 15 classes, 0 or 1.
+        labels: indexed by image, in the same order: the 15 classes, 0, 1 or `UNKNOWN`.
     """
 
     __test__ = False  # for pytest, which takes the name for its own
@@ -82,7 +83,7 @@ def parse_test_set(name: str, commit: str | None, read: Callable[[Path], bytes])
     """Make a `TestSet` of the two files; InputError where they are not tables of one run."""
     types = {"image": str, "split": str, "patient": np.int64} | dict.fromkeys(CLASSES, np.float64)
     predictions = _parse(read(PREDICTIONS), types, f"{PREDICTIONS} of {name}")
-    sample = _parse(read(SAMPLE), {"image": str} | dict.fromkeys(CLASSES, np.uint8), f"{SAMPLE} of {name}")
+    sample = known_or_not(_parse(read(SAMPLE), {"image": str} | dict.fromkeys(CLASSES, "UInt8"), f"{SAMPLE} of {name}"))
     test = predictions[predictions["split"] == "test"].drop(columns="split").set_index("image")
     labels = sample.set_index("image")
     if not labels.index.is_unique or not test.index.is_unique or not test.index.isin(labels.index).all():
@@ -92,7 +93,8 @@ def parse_test_set(name: str, commit: str | None, read: Callable[[Path], bytes])
 
 def _parse(content: bytes, types: dict[str, Any], name: str) -> pd.DataFrame:
     try:
-        return pd.read_csv(BytesIO(content), usecols=list(types), dtype=types, keep_default_na=False)
+        empty = {column: [""] for column in CLASSES}
+        return pd.read_csv(BytesIO(content), usecols=list(types), dtype=types, keep_default_na=False, na_values=empty)
     except ValueError as error:
         raise InputError(f"{name} is not the table that `evaluate` or `sample` writes: {error}") from None
 

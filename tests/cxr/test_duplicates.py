@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.fft import dctn
 
 from cxr import duplicates
-from cxr.tables import read_nih_table
+from cxr.nih import read_table
 
 Films = NDArray[np.uint8]
 SPLIT_OF_EACH = ["train"] * 28 + ["val"] * 6 + ["test"] * 6
@@ -138,7 +138,7 @@ def test_20_000_hashes_take_seconds() -> None:
 @pytest.mark.real_data
 def test_real_films_are_told_apart_and_their_copies_found(shared: Path) -> None:
     folder = shared / "nih-mini"
-    table = read_nih_table(folder).iloc[::12]
+    table = read_table(folder).iloc[::12]
     table = table.drop_duplicates("patient")
     originals = [Image.open(folder / "images" / name) for name in table["image"]]
     images = np.stack([np.asarray(image.resize((128, 128))) for image in originals])

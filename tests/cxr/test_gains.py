@@ -6,9 +6,10 @@ from sklearn.metrics import roc_auc_score
 
 from cxr.evidence import Report
 from cxr.findings import CLASSES, NO_FINDING
+from cxr.gains import compare_members
 from cxr.intervals import auroc_and_average_precision, resample_patients
 from cxr.measures import Labels, Scores
-from cxr.members import Member, compare_members
+from cxr.members import Member
 
 FINDINGS = [column for column, name in enumerate(CLASSES) if name != NO_FINDING]
 PATIENTS = np.arange(200) // 2

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from cxr.errors import InputError
-from cxr.files import write_csv
 from cxr.findings import CLASSES, FINDINGS
-from cxr.tables import is_synthetic, label_matrix, name_some, read_nih_table, read_official_lists, read_sample
+from cxr.nih import read_lists, read_table
+from cxr.tables import label_matrix
 from tests.conftest import HEADER
 
 COUNTS = [11559, 2776, 4667, 2303, 13317, 2516, 1686, 227, 19894, 5782, 60361, 6331, 3385, 1431, 5302]
@@ -35,7 +35,7 @@ V2020 = f"""{HEADER}
 
 def read_text(folder: Path, text: str) -> pd.DataFrame:
     (folder / "Data_Entry_2017.csv").write_text(text, encoding="utf-8")
-    return read_nih_table(folder)
+    return read_table(folder)
 
 
 NIH_TODAY = V2020.replace("Patient Gender", "Patient Sex")
@@ -113,21 +113,19 @@ def test_a_bad_row_is_named(tmp_path: Path, rows: str, message: str) -> None:
 def test_a_file_that_is_no_table_says_so(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "Data_Entry_2017.csv").write_bytes(content)
     with pytest.raises(InputError, match=message):
-        read_nih_table(tmp_path)
+        read_table(tmp_path)
 
 
 def test_one_table_is_needed_in_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no folder .*nowhere; set raw_dir in params\.yaml"):
-        read_nih_table(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"has no table Data_Entry_2017\*\.csv"):
-        read_nih_table(tmp_path)
+    with pytest.raises(InputError, match=r"has no table, neither NIH's Data_Entry_2017\*\.csv nor"):
+        read_table(tmp_path)
     (tmp_path / "Data_Entry_2017_v2020.csv").write_text(V2020)
     with pytest.raises(InputError, match=r"several tables, Data_Entry_2017\.csv, Data_Entry_2017_v2020\.csv"):
         read_text(tmp_path, KAGGLE)
 
 
 def test_no_official_lists_are_an_empty_table(tmp_path: Path) -> None:
-    lists = read_official_lists(tmp_path)
+    lists = read_lists(tmp_path)
     assert lists.empty
     assert list(lists.columns) == ["image", "list"]
 
@@ -135,7 +133,7 @@ def test_no_official_lists_are_an_empty_table(tmp_path: Path) -> None:
 def test_both_official_lists_are_read(tmp_path: Path) -> None:
     (tmp_path / "train_val_list.txt").write_text("b.png\r\na.png\r\n")
     (tmp_path / "test_list.txt").write_text("c.png")
-    assert read_official_lists(tmp_path).to_numpy().tolist() == [
+    assert read_lists(tmp_path).to_numpy().tolist() == [
         ["b.png", "train_val"],
         ["a.png", "train_val"],
         ["c.png", "test"],
@@ -146,7 +144,7 @@ def test_both_official_lists_are_read(tmp_path: Path) -> None:
 def test_one_official_list_alone_is_a_mistake(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("a.png\n")
     with pytest.raises(InputError, match=f"has {name} but not the other"):
-        read_official_lists(tmp_path)
+        read_lists(tmp_path)
 
 
 @pytest.mark.parametrize(("train_val", "test"), [("a.png\nb.png", "b.png"), ("b.png\nb.png", "c.png")])
@@ -154,25 +152,7 @@ def test_an_image_is_listed_once(tmp_path: Path, train_val: str, test: str) -> N
     (tmp_path / "train_val_list.txt").write_text(train_val)
     (tmp_path / "test_list.txt").write_text(test)
     with pytest.raises(InputError, match=r"1 images are there more than once: b\.png"):
-        read_official_lists(tmp_path)
-
-
-def test_a_sample_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    table = read_text(tmp_path, FIRST_RELEASE)
-    table.loc[1, ["sex", "view"]] = ["", "NA"]
-    write_csv(table, tmp_path / "sample.csv")
-    pd.testing.assert_frame_equal(read_sample(tmp_path / "sample.csv"), table)
-
-
-def test_names_are_shortened() -> None:
-    assert name_some(list("abcde")) == "a, b, c, d, e"
-    assert name_some(["x"] * 2005) == "x, x, x, x, x and 2,000 more"
-
-
-def test_a_folder_says_itself_that_it_is_synthetic(tmp_path: Path) -> None:
-    assert not is_synthetic(tmp_path)
-    (tmp_path / "SYNTHETIC.txt").touch()
-    assert is_synthetic(tmp_path)
+        read_lists(tmp_path)
 
 
 @pytest.mark.real_data
@@ -191,6 +171,6 @@ def test_the_real_table_has_the_published_counts(real_table: pd.DataFrame) -> No
 
 @pytest.mark.real_data
 def test_the_real_lists_cover_the_real_table(shared: Path, real_table: pd.DataFrame) -> None:
-    lists = read_official_lists(shared / "nih-metadata")
+    lists = read_lists(shared / "nih-metadata")
     assert lists["list"].value_counts().to_dict() == {"train_val": 86_524, "test": 25_596}
     assert set(lists["image"]) == set(real_table["image"])

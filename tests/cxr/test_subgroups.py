@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from cxr import subgroups
 from cxr.findings import CLASSES
 from cxr.measures import PerClass
+from cxr.nih import read_table
 from cxr.subgroups import Group
-from cxr.tables import label_matrix, read_nih_table, read_sample
+from cxr.tables import label_matrix, read_sample
 
 
 def table_of(images: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -124,4 +125,4 @@ def test_groups_part_the_whole_of_nih(real_table: pd.DataFrame) -> None:
 
 @pytest.mark.real_data
 def test_groups_part_the_mini_set(shared: Path) -> None:
-    assert_groups_part_the_images(read_nih_table(shared / "nih-mini"))
+    assert_groups_part_the_images(read_table(shared / "nih-mini"))

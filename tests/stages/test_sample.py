@@ -7,8 +7,9 @@ import pytest
 
 from cxr.errors import InputError
 from cxr.findings import CLASSES
+from cxr.nih import read_table
 from cxr.params import Sample
-from cxr.tables import label_matrix, read_nih_table, read_sample
+from cxr.tables import label_matrix, read_sample
 from stages import sample
 from tests.conftest import error_of, files_in, numbered_rows, run_stage, write_nih, write_params
 
@@ -24,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def table(folder: Path) -> pd.DataFrame:
-    return read_nih_table(folder / "raw")
+    return read_table(folder / "raw")
 
 
 def drawn(table: pd.DataFrame, size: int, seed: int = 1, exclude: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -86,7 +87,7 @@ def test_the_stage_writes_the_sample_and_its_part_of_the_lists(folder: Path) -> 
     assert done.returncode == 0, done.stderr
     assert "20 of 60 images" in done.stdout
     written = read_sample(folder / "data/sample.csv")
-    pd.testing.assert_frame_equal(written, drawn(read_nih_table(folder / "raw"), 20))
+    pd.testing.assert_frame_equal(written, drawn(read_table(folder / "raw"), 20))
     lists = pd.read_csv(folder / "data/official.csv")
     assert list(lists["image"]) == list(written["image"])
     assert (lists["list"] == np.where(lists["image"] < names[40], "train_val", "test")).all()

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from cxr.errors import InputError
 from cxr.files import write_csv
 from cxr.findings import CLASSES
+from cxr.nih import read_lists
 from cxr.params import Sample, Split
-from cxr.tables import SPLITS, label_matrix, read_official_lists, read_sample
+from cxr.tables import SPLITS, label_matrix, read_sample
 from stages import split
 from stages.sample import draw
 from tests.conftest import error_of, files_in, run_stage, write_params
@@ -201,7 +202,7 @@ def test_the_real_images_are_28_000_and_6_000_and_6_000(real_table: pd.DataFrame
 
 @pytest.mark.real_data
 def test_the_real_official_split(shared: Path, real_table: pd.DataFrame) -> None:
-    lists = read_official_lists(shared / "nih-metadata")
+    lists = read_lists(shared / "nih-metadata")
     dealt = split.split_by_lists(real_table, lists, SHARES, 1)
     assert set(real_table["image"][dealt == "test"]) == set(lists["image"][lists["list"] == "test"])
     assert shared_patients(real_table, dealt) == 0

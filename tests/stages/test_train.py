@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from cxr import checkpoints, networks
 from cxr.errors import InputError
+from cxr.members import Member
 from stages import train
 from tests.planted import MODEL, write_planted, write_planted_params
 from tests.project import start_training
@@ -49,7 +50,7 @@ def test_only_a_new_member_is_trained(folder: Path, monkeypatch: pytest.MonkeyPa
     trained: list[int] = []
     original = train.train_member
 
-    def counted(member: train.Member, *rest: object) -> None:
+    def counted(member: Member, *rest: object) -> None:
         trained.append(member.seed)
         original(member, *rest)  # type: ignore[arg-type]
 

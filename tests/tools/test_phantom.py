@@ -13,7 +13,8 @@ from PIL import Image
 
 from cxr.errors import InputError
 from cxr.findings import CLASSES, FINDINGS, NO_FINDING
-from tools.phantom.dataset import BOXED, command_line, name, phantom_exams, table, write_phantom
+from tools.phantom.dataset import command_line, phantom_exams, write_phantom
+from tools.phantom.nih import BOXED, name, table
 from tools.phantom.radiograph import NIH_SIDE, draw
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +111,7 @@ def test_each_positive_of_the_boxed_findings_has_its_box(phantom: Path) -> None:
 def test_nonsense_is_refused(tmp_path: Path, wrong: dict[str, int], message: str) -> None:
     arguments = {"seed": 1, "images": 1, "size": 32} | wrong
     with pytest.raises(InputError, match=message):
-        write_phantom(tmp_path / "set", **arguments)
+        write_phantom(tmp_path / "set", arguments["seed"], arguments["images"], arguments["size"])
     assert not list(tmp_path.iterdir())
 
 
@@ -128,7 +129,7 @@ def test_broken_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def broken(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("tools.phantom.dataset.table", broken)
+    monkeypatch.setattr("tools.phantom.nih.table", broken)
     with pytest.raises(RuntimeError):
         write_phantom(tmp_path / "set", seed=1, images=1, size=32)
     assert not list(tmp_path.iterdir())

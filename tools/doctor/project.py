@@ -9,11 +9,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from cxr.boxes import BOX_FILE, read_boxes
+from cxr.datasets import read_lists, read_table
 from cxr.errors import InputError
 from cxr.images import RawImages
 from cxr.params import PARAMS_FILE, Params, read_params
 from cxr.paths import CHECKPOINTS, IMAGES
-from cxr.tables import is_synthetic, name_some, read_nih_table, read_official_lists
+from cxr.tables import is_synthetic, name_some
 from stages.sample import draw
 from tools.doctor.remarks import Remark
 
@@ -24,7 +25,7 @@ class Data(NamedTuple):
     """What is asked for, and what of it `sample` will draw."""
 
     params: Params
-    table: pd.DataFrame  # as `read_nih_table` returns it
+    table: pd.DataFrame  # as `read_table` returns it
     drawn: pd.DataFrame  # some of its rows
 
 
@@ -39,7 +40,7 @@ def remarks() -> Iterator[Remark]:
     yield Remark("ok", str(PARAMS_FILE), "valid")
     yield weights(params)
     try:
-        table = read_nih_table(params.raw_dir)
+        table = read_table(params.raw_dir, params.chexpert)
         data = Data(params, table, draw(table, params.sample, params.data_seed))
     except (InputError, OSError) as error:
         yield Remark("problem", "table", f"{error}\n{completing(params)}")
@@ -112,7 +113,7 @@ def images(data: Data) -> Remark:
 
 def official_lists(data: Data) -> Remark:
     """NIH's two lists, which only the official split needs."""
-    lists = read_official_lists(data.params.raw_dir)
+    lists = read_lists(data.params.raw_dir)
     unlisted = len(set(data.drawn["image"]) - set(lists["image"]))
     if unlisted and data.params.split.method == "official":
         said = f"{unlisted:,} of the drawn images are in neither train_val_list.txt nor test_list.txt"

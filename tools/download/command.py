@@ -26,7 +26,8 @@ from pathlib import Path
 
 from cxr.errors import InputError
 from cxr.images import RawImages
-from cxr.tables import name_some, read_nih_table
+from cxr.nih import read_table
+from cxr.tables import name_some
 from tools.download.archives import to_zip
 from tools.download.progress import Progress
 from tools.download.room import ZIP_TO_TAR, check_room
@@ -90,7 +91,7 @@ def together(sources: Sequence[Source], folder: Path, work: Work) -> None:
 
 def lacking(folder: Path) -> list[str]:
     """The images that the table in `folder` names and `folder` does not have, sorted."""
-    names = list(read_nih_table(folder)["image"])
+    names = list(read_table(folder)["image"])
     if not any(any(folder.glob(pattern)) for pattern in _LAYOUTS):
         return names
     with RawImages(folder) as images:
@@ -143,7 +144,7 @@ def main() -> None:
             download(folder)
         _check_complete(folder)
         _remove_used(folder)
-    print(f"{folder}: {len(read_nih_table(folder)):,} images, all that the table names")
+    print(f"{folder}: {len(read_table(folder)):,} images, all that the table names")
     print(f"next: dvc exp run -S {shlex.quote(f'raw_dir={folder}')}")
 
 

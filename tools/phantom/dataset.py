@@ -1,6 +1,7 @@
-"""Draw a phantom data set: synthetic chest radiographs, with tables, boxes and lists in the layout of NIH ChestX-ray14.
+"""Draw a phantom data set: synthetic chest radiographs in the layout of NIH ChestX-ray14 or of CheXpert.
 
     python -m tools.phantom data/demo
+    python -m tools.phantom data/chexpert-phantom --layout chexpert
 
 Every image is a function of the seed, its patient and its number, so the same arguments give the same files. As with
 NIH's labels, which were mined from reports, some labels cannot be seen: `FAINT` of the signs are drawn too weakly. No
@@ -8,47 +9,24 @@ label is swapped at random.
 """
 
 import argparse
-import os
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.random import Generator
-from PIL import Image
 
 from cxr.errors import InputError
-from cxr.files import replacing, write_csv
-from cxr.findings import FINDINGS, NO_FINDING
-from tools.phantom.exam import EXPOSURE, HISTORY, Exam, stream_of
-from tools.phantom.radiograph import Box, draw
+from cxr.files import replacing
+from cxr.findings import FINDINGS
+from tools.phantom import chexpert, nih
+from tools.phantom.exam import HISTORY, Exam, stream_of
 
 TEST_SHARE = 0.23  # of the images
-RGBA_SHARE = 0.01  # NIH stores a few of its images with four channels
 ILL_SHARE = 0.6  # of the patients
 PERSISTENCE = 0.85  # of a patient's findings, from image to image
 INCIDENTAL = 0.16  # of the images have a finding that the patient's illness does not explain
 FAINT = 0.1  # of the signs
 MOST_IMAGES = 12  # of one patient
-SCANNERS = ((2500, 2048, 0.168), (2992, 2991, 0.143), (2048, 2500, 0.168))  # width, height, pixel spacing in mm
-
-TABLE_HEADER = (
-    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
-    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
-)
-BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
-BOXED = {  # NIH's word for each finding that it boxed
-    "Atelectasis": "Atelectasis",
-    "Cardiomegaly": "Cardiomegaly",
-    "Effusion": "Effusion",
-    "Infiltration": "Infiltrate",
-    "Mass": "Mass",
-    "Nodule": "Nodule",
-    "Pneumonia": "Pneumonia",
-    "Pneumothorax": "Pneumothorax",
-}
 
 # Findings that one illness brings along, and how likely each is; an illness is drawn with its weight.
 ILLNESSES: tuple[tuple[float, dict[str, float]], ...] = (
@@ -61,17 +39,25 @@ ILLNESSES: tuple[tuple[float, dict[str, float]], ...] = (
     (1.5, {"Atelectasis": 0.7, "Effusion": 0.6, "Infiltration": 0.4}),
 )
 
-NOTICE = """\
+LAYOUTS = {"nih": nih.write, "chexpert": chexpert.write}
+NOTICES = {
+    "nih": """\
 Synthetic images: drawn by a program in the layout of NIH ChestX-ray14. No patient exists.
 
     python -m tools.phantom OUT --seed {seed} --images {images} --size {size}
-"""
+""",
+    "chexpert": """\
+Synthetic images: drawn by a program in the layout of CheXpert. No patient exists.
+
+    python -m tools.phantom OUT --seed {seed} --images {images} --size {size} --layout chexpert
+""",
+}
 
 
 def main() -> None:
     """Write the phantom data set that the command line asks for."""
     arguments = command_line().parse_args()
-    write_phantom(arguments.out, arguments.seed, arguments.images, arguments.size)
+    write_phantom(arguments.out, arguments.seed, arguments.images, arguments.size, arguments.layout)
     print(f"{arguments.out}: {arguments.images} synthetic images")
 
 
@@ -81,24 +67,19 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("out", type=Path, help="folder to write; must be new or empty")
     parser.add_argument("--seed", type=int, default=362)
     parser.add_argument("--images", type=int, default=1200)
-    parser.add_argument("--size", type=int, default=128, help="side of the square images, in pixels")
+    parser.add_argument("--size", type=int, default=128, help="side of the images, in pixels")
+    parser.add_argument("--layout", choices=list(LAYOUTS), default="nih", help="whose files they look like")
     return parser
 
 
-def write_phantom(out: Path, seed: int, images: int, size: int) -> None:
+def write_phantom(out: Path, seed: int, images: int, size: int, layout: str = "nih") -> None:
     """Write the whole data set at `out`, or nothing; InputError where `out` is taken or a number makes no sense."""
     check(out, seed, images, size)
     exams = phantom_exams(seed, images)
     with replacing(out) as folder:
-        (folder / "images").mkdir(parents=True)
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
-            boxes = list(pool.map(partial(write_image, folder=folder / "images", size=size), exams, chunksize=16))
-        write_csv(table(exams), folder / "Data_Entry_2017_v2020.csv")
-        write_lines([BOX_HEADER, *box_rows(exams, boxes)], folder / "BBox_List_2017.csv")
-        test = test_patients(exams, seed)
-        write_lines([name(exam) for exam in exams if exam.patient not in test], folder / "train_val_list.txt")
-        write_lines([name(exam) for exam in exams if exam.patient in test], folder / "test_list.txt")
-        notice = NOTICE.format(seed=seed, images=images, size=size)
+        folder.mkdir(parents=True)
+        LAYOUTS[layout](exams, test_patients(exams, seed), folder, size)
+        notice = NOTICES[layout].format(seed=seed, images=images, size=size)
         (folder / "SYNTHETIC.txt").write_text(notice, encoding="utf-8")
 
 
@@ -163,41 +144,3 @@ def test_patients(exams: list[Exam], seed: int) -> set[int]:
     counts = pd.Series([exam.patient for exam in exams]).value_counts(sort=False)
     shuffled = counts.sample(frac=1, random_state=stream_of(HISTORY, seed))
     return set(shuffled.index[shuffled.cumsum() - shuffled < TEST_SHARE * len(exams)])
-
-
-def name(exam: Exam) -> str:
-    """File name of an image, as NIH's: patient and number of the image."""
-    return f"{exam.patient:08}_{exam.number:03}.png"
-
-
-def write_image(exam: Exam, folder: Path, size: int) -> dict[str, Box]:
-    """Draw one image into `folder`; the box of each of its findings."""
-    pixels, boxes = draw(exam, size)
-    image = Image.fromarray(pixels)
-    if exam.random(EXPOSURE, exam.number, 1).random() < RGBA_SHARE:
-        image = image.convert("RGBA")
-    image.save(folder / name(exam), optimize=True)
-    return boxes
-
-
-def table(exams: list[Exam]) -> pd.DataFrame:
-    """NIH's table of images, one row an exam."""
-    rows = []
-    for exam in exams:
-        labels = "|".join(exam.strengths) or NO_FINDING
-        width, height, spacing = SCANNERS[exam.patient % len(SCANNERS)]
-        person = (exam.number, exam.patient, exam.age, exam.sex, exam.view)
-        rows.append((name(exam), labels, *person, width, height, spacing, spacing))
-    return pd.DataFrame(rows, columns=TABLE_HEADER.split(","))
-
-
-def box_rows(exams: list[Exam], boxes: list[dict[str, Box]]) -> Iterable[str]:
-    """A line of NIH's list of boxes for each positive of the findings that NIH boxed."""
-    for exam, found in zip(exams, boxes, strict=True):
-        for finding in (finding for finding in found if finding in BOXED):
-            yield ",".join((name(exam), BOXED[finding], *(f"{number:g}" for number in found[finding])))
-
-
-def write_lines(lines: Iterable[str], path: Path) -> None:
-    """Write `lines`, each with a line feed."""
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,13 +1,18 @@
 """What one image is drawn from: the exam, and the random numbers that belong to it."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.random import Generator
 
+Result = TypeVar("Result")
+
 # Streams of random numbers; the first number of each key keeps them apart.
-ANATOMY, EXPOSURE, LESION, HISTORY = range(4)
+ANATOMY, EXPOSURE, LESION, HISTORY, REPORT = range(5)
 
 
 def stream_of(stream: int, seed: int, *key: int) -> Generator:
@@ -33,3 +38,9 @@ class Exam:
     def random(self, stream: int, *key: int) -> Generator:
         """Random numbers that depend on the seed, the patient and `key`, not on which image it is."""
         return stream_of(stream, self.seed, self.patient, *key)
+
+
+def map_exams(work: Callable[[Exam], Result], exams: list[Exam]) -> list[Result]:
+    """What `work`, a function that can be pickled, makes of each exam, on all cores."""
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(work, exams, chunksize=16))
