@@ -1,0 +1,82 @@
+"""CheXpert's layout through all five stages, by changing parameters alone."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cxr.chexpert import SHARED
+from cxr.findings import CLASSES
+from cxr.tables import read_sample
+from tests.conftest import run_stage, write_params
+from tests.planted import MODEL
+from tests.project import STAGES
+from tools.phantom.dataset import write_phantom
+
+UNSHARED = sorted(set(CLASSES) - set(SHARED.values()))
+SIDE = 32
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all stages have run on a phantom set of 150 studies."""
+    folder = tmp_path_factory.mktemp("chexpert")
+    write_phantom(folder / "raw", seed=1, images=150, size=SIDE, layout="chexpert")
+    (folder / "data/weights").mkdir(parents=True)
+    small = {"raw_dir": "raw", "image_size": SIDE, "models": [MODEL], "epochs": 2, "threads": 1, "resamples": 100}
+    write_params(folder, **{"split.method": "official", **small})
+    for stage in STAGES:
+        done = run_stage(stage, folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_official_split_is_its_own(folder: Path) -> None:
+    split = pd.read_csv(folder / "data/split.csv")
+    assert (split["split"] == "test").equals(split["image"].str.startswith("valid/"))
+    assert len(split) == 150
+
+
+def test_doubts_and_foreign_classes_are_unknown(folder: Path) -> None:
+    sample = pd.read_csv(folder / "data/sample.csv")
+    raw = pd.concat([pd.read_csv(folder / "raw" / name) for name in ("train.csv", "valid.csv")])
+    raw = raw[raw["Frontal/Lateral"] == "Frontal"]
+    assert sample[UNSHARED].isna().all(axis=None)
+    for theirs, ours in SHARED.items():
+        assert sample[ours].isna().sum() == (raw[theirs] == -1).sum()
+        assert sample[ours].sum() == (raw[theirs] == 1).sum()
+    assert sample[list(SHARED.values())].isna().any(axis=None)
+
+
+def test_only_shared_classes_are_measured(folder: Path) -> None:
+    headline = json.loads((folder / "metrics/test.json").read_text())["auroc"]
+    assert {name for name in CLASSES if headline[name] is not None} <= set(SHARED.values())
+    assert headline["classes_in_mean_15"] == sum(headline[name] is not None for name in CLASSES) > 4
+    classes = json.loads((folder / "metrics/classes.json").read_text())["classes"]
+    sample = read_sample(folder / "data/sample.csv")
+    in_test = sample[sample["image"].str.startswith("valid/")]
+    assert {name: row["images"] for name, row in classes.items()} == {
+        name: (in_test[name] <= 1).sum() for name in CLASSES
+    }
+
+
+def test_nothing_is_predicted_that_was_not_learned(folder: Path) -> None:
+    predictions = pd.read_csv(folder / "data/predictions.csv")
+    assert predictions[UNSHARED].isna().all(axis=None)
+    assert predictions[list(SHARED.values())].notna().all(axis=None)
+    decisions = json.loads((folder / "data/decisions.json").read_text())
+    thresholds = dict(zip(CLASSES, decisions["thresholds"], strict=True))
+    assert {name for name, value in thresholds.items() if value is None} == set(UNSHARED)
+
+
+def test_the_report_says_what_it_does_not_know(folder: Path) -> None:
+    report = (folder / "plots/report.html").read_text()
+    assert "not defined" in report
+    assert ">nan" not in report
+    assert "nan," not in report
+
+
+def test_split_names_the_classes_that_nobody_knows(folder: Path) -> None:
+    done = run_stage("split", folder)
+    assert f"no image has a known label of {', '.join(UNSHARED)}: no network learns these" in done.stderr
