@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from statistics import median
+from typing import NamedTuple
 
 import torch
 
@@ -13,18 +14,32 @@ Candidates = dict[str, Callable[[], object]]
 Times = dict[str, list[float]]
 
 
+class Turn(NamedTuple):
+    """What one turn of a candidate took, seconds."""
+
+    wall: float
+    processor: float  # of all cores, by this process and by those that it waited for: others disturb it less
+
+
 def alternate(candidates: Candidates, rounds: int) -> Times:
     """Seconds of each candidate in each of `rounds`, in which all have their turn; one more at first is not counted."""
-    times: Times = {name: [] for name in candidates}
+    turns = take_turns(candidates, rounds)
+    return {name: [turn.wall for turn in of_one] for name, of_one in turns.items()}
+
+
+def take_turns(candidates: Candidates, rounds: int) -> dict[str, list[Turn]]:
+    """The same, with the processor's seconds as well."""
+    turns: dict[str, list[Turn]] = {name: [] for name in candidates}
     for number in range(rounds + 1):
         for name, work in candidates.items():
             finish()
-            start = time.perf_counter()
+            before = _now()
             work()
             finish()
+            after = _now()
             if number:
-                times[name].append(time.perf_counter() - start)
-    return times
+                turns[name].append(Turn(after.wall - before.wall, after.processor - before.processor))
+    return turns
 
 
 def finish() -> None:
@@ -59,6 +74,10 @@ def show_machine(libraries: Iterable[str]) -> None:
     names += [f"{library} {version(library)}" for library in libraries]
     gpu = [torch.cuda.get_device_name()] if torch.cuda.is_available() else ["no GPU"]
     print(", ".join([f"{os.cpu_count()} cores of {_processor()}", *gpu, *names]))
+
+
+def _now() -> Turn:
+    return Turn(time.perf_counter(), sum(os.times()[:4]))
 
 
 def _processor() -> str:

@@ -43,7 +43,8 @@ def predict_files(
         InputError: where no file could be predicted: pydicom lacks, memory is short, or a network has no heat map.
     """
     cores = os.cpu_count() or 1
-    read = map_ahead(partial(read_picture, image_size=ensemble.image_size), files, cores, 2 * batch_size)
+    way = partial(read_picture, image_size=ensemble.image_size, is_shown=wanted is not None)
+    read = map_ahead(way, files, cores, 2 * batch_size)
     while batch := list(islice(read, batch_size)):
         answers = iter(_answers([item for item in batch if isinstance(item, Picture)], ensemble, wanted))
         for item in batch:
@@ -85,6 +86,7 @@ def _draw(
     written: dict[int, list[Path]] = {}
     for row, column, heat in zip(rows, classes, ensemble.maps(squares, rows, classes), strict=True):
         picture = pictures[row]
+        assert picture.shown is not None
         path = wanted.overlays.write(picture.file, picture.shown, CLASSES[column], heat)
         written.setdefault(int(row), []).append(path)
     return written

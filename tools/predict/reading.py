@@ -21,7 +21,7 @@ class Picture(NamedTuple):
     file: Path
     square: NDArray[np.uint8]  # what the networks see, [image_size, image_size]
     flags: tuple[str, ...]  # what speaks against a frontal chest X-ray
-    shown: NDArray[np.uint8]  # in its own proportions, no side above `SHOWN_SIDE`, to lay a heat map over
+    shown: NDArray[np.uint8] | None  # to lay heat maps over: in its own proportions, no side above `SHOWN_SIDE`
 
 
 class Failure(NamedTuple):
@@ -31,8 +31,10 @@ class Failure(NamedTuple):
     reason: str
 
 
-def read_picture(path: Path, image_size: int) -> Picture | Failure:
+def read_picture(path: Path, image_size: int, *, is_shown: bool = False) -> Picture | Failure:
     """Read the image at `path`, PNG, JPEG or DICOM, for networks that see `image_size` pixels a side.
+
+    Where it `is_shown`, a picture for heat maps is made too: of a large image that takes half as long as decoding it.
 
     Raises:
         InputError: where it is a DICOM file and pydicom is not installed.
@@ -42,7 +44,7 @@ def read_picture(path: Path, image_size: int) -> Picture | Failure:
     except (ValueError, OSError, MemoryError) as error:
         return Failure(path, str(error) or type(error).__name__)
     square = resize(gray, image_size)
-    return Picture(path, square, (*flags, *shape_flags(gray, square)), _small(gray))
+    return Picture(path, square, (*flags, *shape_flags(gray, square)), _small(gray) if is_shown else None)
 
 
 def _decode(file: bytes, is_dicom: bool) -> tuple[NDArray[np.uint8], list[str]]:
