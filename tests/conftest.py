@@ -1,6 +1,8 @@
 """What the tests share: the real data where it is there, small folders in NIH's layout, and stages run for real."""
 
+import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -38,6 +40,25 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def real_table(shared: Path) -> pd.DataFrame:
     return read_table(shared / "nih-metadata")
+
+
+class Terminal(io.StringIO):
+    """What is written to it, and that a person is watching."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def play_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal as the error stream, on which bars show; no fixture, whose stream pytest would replace by its own."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    return terminal
+
+
+def assert_time_left(shown: str, what: str) -> None:
+    """A bar of `what` told the time that is left; at its start that is a question mark."""
+    assert re.search(rf"{re.escape(what)}: +\d+%\|.*\[\d\d:\d\d<(\d\d:\d\d|\?), .*\]", shown)
 
 
 def numbered_rows(count: int, each: int = 1) -> list[Row]:

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +20,7 @@ import pytest
 from cxr.errors import InputError
 from cxr.images import RawImages
 from stages import resize, sample
-from tests.conftest import error_of, files_in, numbered_rows, write_nih, write_params
+from tests.conftest import assert_time_left, error_of, files_in, numbered_rows, play_terminal, write_nih, write_params
 from tests.project import ROOT
 from tests.tools.faulty_server import FaultyServer, serving
 from tools.download import command, room, sources, taking, transfer
@@ -266,17 +265,12 @@ def test_pauses_double_and_never_fall_below_what_the_server_asks_for(
 def test_a_terminal_shows_a_bar_with_the_time_left(
     server: FaultyServer, get: Getter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
+    terminal = play_terminal(monkeypatch)
     server.faults[FIRST] = ["wrong", "slow"]
     get()
-    shown = terminal.getvalue()
-    assert re.search(r"\d+%\|.*\[\d\d:\d\d<\d\d:\d\d, .*B/s\]", shown)
-    assert "100%" in shown
+    for what in ("fetch", "fetch, then pack"):
+        assert_time_left(terminal.getvalue(), what)
+        assert terminal.getvalue().rpartition(f"{what}: ")[2].startswith("100%")
 
 
 @pytest.mark.parametrize("when", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
@@ -394,6 +388,17 @@ def test_the_same_archive_gives_the_same_bytes_stored_in_its_order(files: dict[s
         assert archive.namelist() == source.getnames()
         assert {entry.compress_type for entry in archive.infolist()} == {ZIP_STORED}
     assert sum(seen) == 2 * len(files[FIRST])
+
+
+def test_a_zip_is_on_the_disk_before_it_has_its_name(
+    files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tar, archive = tmp_path / FIRST, tmp_path / "images_001.zip"
+    tar.write_bytes(files[FIRST])
+    synced: list[tuple[int, bool]] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append((os.fstat(number).st_size, archive.exists())))
+    to_zip(tar, archive, int)
+    assert synced == [(archive.stat().st_size, False)]
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/etc/evil.png", "images/../../evil.png", "a\\..\\b.png", "C:\\a.png"])

@@ -1,9 +1,9 @@
 """From NIH's tar.gz to a zip: one large file, of which any image can be read without the others."""
 
+import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from os import SEEK_END
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
@@ -33,10 +33,12 @@ def to_zip(tar: Path, archive: Path, advance: Callable[[int], object]) -> int:
                 file.writestr(_entry(name), content)
                 advance(packed.tell() - read)
                 read = packed.tell()
-            advance(packed.seek(0, SEEK_END) - read)
-        with ZipFile(temporary) as file:
+            advance(packed.seek(0, os.SEEK_END) - read)
+        with temporary.open("rb") as written, ZipFile(written) as file:
             if bad := file.testzip():
                 raise InputError(f"{archive}: {bad} reads back other than it was written; check the disk")
+            # Before it has its name, for which `tar` is deleted: a power cut could else take both.
+            os.fsync(written.fileno())
             return len(file.namelist())
 
 

@@ -46,11 +46,11 @@ def download(folder: Path) -> None:
     Raises:
         InputError: naming every file that could not be had, or the room that the disk lacks.
     """
-    together([table for table in TABLES if not _has_table(table, folder)], folder, fetch)
+    together([table for table in TABLES if not _has_table(table, folder)], folder, fetch, "fetch", passes=1)
     if lacking(folder):
         wanted = [source for source in ARCHIVES if not zip_of(source, folder).is_file()]
         check_room(folder, room_for(wanted, folder))
-        together(wanted, folder, fetch_as_zip)
+        together(wanted, folder, fetch_as_zip, "fetch, then pack", passes=2)
 
 
 def fetch_as_zip(source: Source, folder: Path, progress: Progress) -> None:
@@ -61,20 +61,21 @@ def fetch_as_zip(source: Source, folder: Path, progress: Progress) -> None:
     else:
         fetch(source, folder, progress)
     progress.say(f"{tar}: size and MD5 are right, makes the zip")
-    count = to_zip(tar, zip_of(source, folder), lambda _: progress.check())
+    count = to_zip(tar, zip_of(source, folder), progress.advance)
     tar.unlink()
     progress.say(f"{zip_of(source, folder)}: {count:,} images")
 
 
-def together(sources: Sequence[Source], folder: Path, work: Work) -> None:
-    """Do `work` for each source, `AT_ONCE` at a time, with one bar.
+def together(sources: Sequence[Source], folder: Path, work: Work, what: str, *, passes: int) -> None:
+    """Do `work` for each source, `AT_ONCE` at a time, with one bar of `what`: a byte counts `passes` times.
 
     One that fails does not stop the others; an interruption stops all, and what has arrived is kept.
 
     Raises:
         InputError: naming all that failed.
     """
-    progress = Progress(sum(source.size for source in sources), sum(_have(source, folder) for source in sources))
+    have = sum(_have(source, folder) for source in sources)
+    progress = Progress(what, passes * sum(source.size for source in sources), have)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         tasks = [pool.submit(_attempt, work, source, folder, progress) for source in sources]
         try:

@@ -12,9 +12,9 @@ class StoppedError(Exception):
 class Progress:
     """A bar of bytes that several threads move, and by which they learn that they must stop."""
 
-    def __init__(self, total: int, already: int = 0) -> None:
+    def __init__(self, what: str, total: int, already: int = 0) -> None:
         # disable=None: a bar where a terminal watches, nothing where none does.
-        self._bar = tqdm(total=total, initial=already, unit="B", unit_scale=True, disable=None)
+        self._bar = tqdm(None, what, total, initial=already, unit="B", unit_scale=True, disable=None)
         self._stop = Event()
 
     def advance(self, count: int) -> None:

@@ -39,7 +39,7 @@ def take(source: Path, folder: Path) -> None:
         )
     todo = {path: folder / target for path, target in plan.items() if not (folder / target).exists()}
     check_room(folder, sum(size_of(path) for path in todo if _needs_room(path, folder)))
-    progress = Progress(sum(size_of(path) for path in todo))
+    progress = Progress("take", sum(size_of(path) for path in todo))
     try:
         for path, target in todo.items():
             _bring(path, target, progress)
