@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from cxr.errors import InputError
 from cxr.findings import CLASSES
 from cxr.maps import layer_cam
 from stages import evaluate, resize, train
-from tests.conftest import error_of, files_in
+from tests.conftest import assert_time_left, error_of, files_in, play_terminal
 from tests.planted import SIDE, write_planted, write_planted_params
 from tests.project import ROOT
 from tools.phantom.exam import Exam
@@ -171,27 +173,47 @@ def test_of_many_images_each_has_a_line(
     assert "Calibrated probabilities of 2 networks (test_resnet-1, test_resnet-2)" in lines[-2]
 
 
-def test_a_broken_file_among_many_is_named_and_the_others_go_on(project: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "films"
-    shutil.copytree(project / "images", folder)
-    names = sorted(names_of(project))
-    (folder / names[40]).write_bytes((folder / names[40]).read_bytes()[:900])
-    (folder / names[77]).write_bytes(b"<html>")
-    done = call(project, str(folder), "--csv", str(tmp_path / "a.csv"))
-    assert error_of(done) == "error: 2 of 160 files cannot be read: see the warnings above\n"
-    assert f"warning: {folder / names[40]}: " in done.stderr
-    assert f"warning: {folder / names[77]}: not an image" in done.stderr
+def test_a_broken_file_among_a_thousand_is_named_and_the_others_go_on(project: Path, tmp_path: Path) -> None:
+    files = [tmp_path / f"films/{number:03d}.png" for number in range(1000)]
+    files[0].parent.mkdir()
+    for file, name in zip(files, cycle(names_of(project)), strict=False):
+        shutil.copyfile(project / "images" / name, file)
+    broken = files.pop(740)
+    broken.write_bytes(broken.read_bytes()[:900])
+    words = ("--csv", str(tmp_path / "a.csv"), "--model", "data/models/test_resnet-1.safetensors")
+    done = call(project, str(broken.parent), *words)
+    assert error_of(done) == "error: 1 of 1,000 files cannot be read: see the warnings above\n"
+    (warning,) = re.findall("warning: (.*)", done.stderr)
+    assert warning.startswith(f"{broken}: ")
     table = pd.read_csv(tmp_path / "a.csv")
-    assert list(table["file"]) == [str(folder / name) for name in names if name not in (names[40], names[77])]
+    assert list(table["file"]) == list(map(str, files))
     assert list(table.columns) == ["file", *CLASSES, "called", "flags"]
-    assert "158 images" in done.stdout
-    assert "2 unreadable" in done.stdout
+    assert table[list(CLASSES)].notna().all(axis=None)
+    assert "999 images" in done.stdout
+    assert "1 unreadable" in done.stdout
 
 
-def test_where_nothing_can_be_read_the_table_is_empty(
-    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_terminal_shows_lines_and_warnings_above_a_bar_with_the_time_left(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "a.png").write_bytes(b"")
+    terminal = play_terminal(monkeypatch)
+    (tmp_path / "a.png").write_bytes(b"<html>")
+    with pytest.raises(InputError, match="1 of 161 files"):
+        call_here(monkeypatch, "images", tmp_path)
+    assert_time_left(terminal.getvalue(), "predict")
+    # The bar is wiped from its line before the warning takes it.
+    assert f"\rwarning: {tmp_path / 'a.png'}: not an image\n" in terminal.getvalue()
+    assert len(capsys.readouterr().out.splitlines()) == 160 + 2
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>"])
+def test_where_nothing_can_be_read_the_table_is_empty(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(InputError, match="1 of 1 files cannot be read"):
         call_here(monkeypatch, tmp_path / "a.png", "--csv", tmp_path / "a.csv")
     assert len(pd.read_csv(tmp_path / "a.csv")) == 0

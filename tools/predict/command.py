@@ -92,13 +92,14 @@ def collect(
 ) -> tuple[list[Answer], list[Failure]]:
     """All answers and failures; failures are named as they come, and answers printed if they are to be."""
     answers, failures, width = [], [], width_of(files)
-    # disable=None: a bar where a terminal watches; the printed lines are their own progress.
-    for item in tqdm(found, "predict", len(files), disable=True if is_printed else None, unit=" images"):
+    # disable=None: a bar where a terminal watches, nothing where none does; what is said goes above it.
+    for item in tqdm(found, "predict", len(files), disable=None, leave=not is_printed, unit=" images"):
         if isinstance(item, Failure):
             failures.append(item)
-            warn(f"{item.file}: {item.reason}")
+            with tqdm.external_write_mode():
+                warn(f"{item.file}: {item.reason}")
         else:
             answers.append(item)
             if is_printed:
-                print(in_full(item, ensemble) if len(files) <= FEW else in_a_line(item, ensemble, width))
+                tqdm.write(in_full(item, ensemble) if len(files) <= FEW else in_a_line(item, ensemble, width))
     return answers, failures
