@@ -16,7 +16,7 @@ from cxr.files import write_csv
 from cxr.findings import CLASSES
 from cxr.measures import auroc
 from cxr.paths import PREDICTIONS, SAMPLE
-from tests.conftest import error_of, files_in
+from tests.conftest import assert_time_left, error_of, files_in, play_terminal
 from tests.project import ROOT, commit, run
 from tests.tools.predictions import tables
 from tools.compare import as_json, check, command_line, compare, draw, main, report, sentence, verdict
@@ -224,6 +224,13 @@ def test_a_class_without_positives_is_named_and_has_no_number(
     rows = as_json(comparison, a, b)["auroc"]
     assert rows["Hernia"]["p_value"] is None
     assert rows["mean_15"]["b"] == pytest.approx(np.mean([rows[name]["b"] for name in CLASSES if name != "Hernia"]))
+
+
+def test_a_terminal_shows_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = play_terminal(monkeypatch)
+    compare(drawn("a"), drawn("b"), 299)
+    for name in "ab":
+        assert_time_left(terminal.getvalue(), f"resample {name}")
 
 
 def test_better_is_the_other_way_round() -> None:

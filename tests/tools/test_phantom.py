@@ -13,6 +13,7 @@ from PIL import Image
 
 from cxr.errors import InputError
 from cxr.findings import CLASSES, FINDINGS, NO_FINDING
+from tests.conftest import assert_time_left, play_terminal
 from tools.phantom.dataset import command_line, phantom_exams, write_phantom
 from tools.phantom.nih import BOXED, name, table
 from tools.phantom.radiograph import NIH_SIDE, draw
@@ -45,8 +46,10 @@ def names(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
-def test_same_arguments_give_the_same_bytes(phantom: Path, tmp_path: Path) -> None:
+def test_same_arguments_give_the_same_bytes(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = play_terminal(monkeypatch)
     write_phantom(tmp_path / "again", seed=1, images=IMAGES, size=SIZE)
+    assert_time_left(terminal.getvalue(), "draw")
     files = [str(path.relative_to(phantom)) for path in sorted(phantom.rglob("*")) if path.is_file()]
     assert len(files) == IMAGES + 5
     assert filecmp.cmpfiles(phantom, tmp_path / "again", files, shallow=False)[0] == files

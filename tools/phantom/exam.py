@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.random import Generator
+from tqdm import tqdm
 
 Result = TypeVar("Result")
 
@@ -43,4 +44,5 @@ class Exam:
 def map_exams(work: Callable[[Exam], Result], exams: list[Exam]) -> list[Result]:
     """What `work`, a function that can be pickled, makes of each exam, on all cores."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(work, exams, chunksize=16))
+        # disable=None: a bar where a terminal watches, nothing where none does.
+        return list(tqdm(pool.map(work, exams, chunksize=16), "draw", len(exams), disable=None, unit=" images"))
