@@ -52,22 +52,33 @@ def play_program(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text:
     monkeypatch.setenv("PATH", str(path.parent), prepend=":")
 
 
-def test_the_demo_can_run_and_pytorch_is_not_loaded_to_say_so(tmp_path: Path) -> None:
+def test_the_demo_can_run_and_pytorch_is_loaded_last(tmp_path: Path) -> None:
     # Beside the checkout and not in it: a training may be running there.
     (tmp_path / ".dvc").mkdir()
     for name in ("requirements.txt", "params.yaml", ".dvc/config"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     (tmp_path / "data").symlink_to(ROOT / "data")
     run(tmp_path, "git", "init", "--quiet")
-    program = "import sys; from tools.doctor.command import main; main(); print('torch' in sys.modules)"
+    program = """
+import sys
+from tools.doctor import command
+def said():
+    for remark in told():
+        yield remark
+        print("torch" in sys.modules)
+told, command.remarks = command.remarks, said
+command.main()
+"""
     done = call(tmp_path, "-c", program)
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout + done.stderr
     assert any(line.split() == ["ok", "params.yaml", "valid"] for line in lines)
     assert "1,200 synthetic images in data/demo" in done.stdout
+    assert lines[-4] == "ok       models       timm knows resnet10t"
     if shutil.which("nvidia-smi") is None:
         assert "no GPU: the CPU is used" in done.stdout
-        assert lines[-1] == "False"
+        loaded = [line for line in lines if line in ("True", "False")]
+        assert loaded == ["False"] * (len(loaded) - 2) + ["True"] * 2
 
 
 def test_without_packages_it_says_so_and_exits_with_1(tmp_path: Path) -> None:
@@ -126,23 +137,52 @@ def test_a_folder_without_table_or_images_is_a_problem(folder: Path) -> None:
 
 def test_the_official_split_needs_nihs_lists(folder: Path) -> None:
     write_params(folder, raw_dir="raw", weights_dir="weights", **{"split.method": "official"})
-    assert problems() == ["NIH's lists"]
+    assert problems() == ["own split"]
     names = [image for image, *_ in numbered_rows(30)]
     (folder / "raw/train_val_list.txt").write_text("\n".join(names[:20]), encoding="utf-8")
-    assert "not the other" in answers()["NIH's lists"].said
+    assert "not the other" in answers()["own split"].said
     (folder / "raw/test_list.txt").write_text("\n".join(names[20:]), encoding="utf-8")
     assert problems() == []
 
 
 def test_missing_weights_are_a_problem_only_where_they_are_asked_for(folder: Path) -> None:
-    write_params(folder, raw_dir="raw", weights_dir="weights", weights="imagenet", models=["a", "b"])
-    (folder / "weights/a.safetensors").touch()
+    write_params(folder, raw_dir="raw", weights_dir="weights", weights="imagenet", models=["resnet18", "resnet34"])
+    (folder / "weights/resnet18.safetensors").touch()
     assert problems() == ["weights"]
-    assert "`python -m tools.weights b --to weights`" in answers()["weights"].said
-    (folder / "weights/b.safetensors").touch()
+    assert "`python -m tools.weights resnet34 --to weights`" in answers()["weights"].said
+    (folder / "weights/resnet34.safetensors").touch()
     assert problems() == []
     write_params(folder, raw_dir="raw", weights_dir="elsewhere")
     assert "`mkdir -p elsewhere`" in answers()["weights"].said
+
+
+def test_networks_that_timm_does_not_know_are_all_named(folder: Path) -> None:
+    write_params(folder, raw_dir="raw", weights_dir="weights", models=["resnet10", "resnet18", "densenet12"])
+    assert problems() == ["models"]
+    first, second = answers()["models"].said.splitlines()
+    assert "knows no network 'resnet10'; did you mean resnet10t" in first
+    assert "knows no network 'densenet12'; did you mean densenet121" in second
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "level"),
+    [(1, 0, "ok"), (2, 0, "ok"), (9, 0, "warning"), (1, 2, "ok"), (2, 2, "ok"), (3, 2, "problem")],
+)
+def test_more_devices_than_there_are_are_a_problem(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, asked: int, gpus: int, level: str
+) -> None:
+    write_params(folder, raw_dir="raw", weights_dir="weights", devices=asked)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert answers()["devices"].level == level
+
+
+def test_without_pytorch_all_else_is_told_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tools.doctor.networks", None)
+    monkeypatch.delattr("tools.doctor.networks", raising=False)
+    assert list(answers())[-2:] == ["room", "models"]
+    assert problems() == ["models"]
+    assert "pip install -r requirements.txt" in answers()["models"].said
 
 
 def test_a_running_training_is_named(folder: Path) -> None:

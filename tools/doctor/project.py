@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from cxr import chexpert
 from cxr.boxes import BOX_FILE, read_boxes
 from cxr.datasets import read_lists, read_table
 from cxr.errors import InputError
@@ -16,7 +17,7 @@ from cxr.params import PARAMS_FILE, Params, read_params
 from cxr.paths import CHECKPOINTS, IMAGES
 from cxr.tables import is_synthetic, name_some
 from stages.sample import draw
-from tools.doctor.remarks import Remark
+from tools.doctor.remarks import INSTALL, Remark
 
 DEMO = Path("data/demo")  # git has it
 
@@ -39,17 +40,33 @@ def remarks() -> Iterator[Remark]:
         return
     yield Remark("ok", str(PARAMS_FILE), "valid")
     yield weights(params)
+    yield from data(params)
+    yield from networks(params)
+
+
+def data(params: Params) -> Iterator[Remark]:
+    """The table, and what it names."""
     try:
         table = read_table(params.raw_dir, params.chexpert)
-        data = Data(params, table, draw(table, params.sample, params.data_seed))
+        found = Data(params, table, draw(table, params.sample, params.data_seed))
     except (InputError, OSError) as error:
         yield Remark("problem", "table", f"{error}\n{completing(params)}")
         return
     for about, look in LOOKS.items():
         try:
-            yield look(data)
+            yield look(found)
         except (InputError, OSError) as error:
             yield Remark("problem", about, str(error))
+
+
+def networks(params: Params) -> Iterator[Remark]:
+    """What `tools.doctor.networks` says, last of all: only here is PyTorch loaded, which takes seconds."""
+    try:
+        from tools.doctor import networks as asked  # noqa: PLC0415 (and it may be missing)
+    except ImportError as error:
+        yield Remark("problem", "models", f"they cannot be looked at: {error}; {INSTALL}")
+        return
+    yield from asked.remarks(params)
 
 
 def training() -> Remark:
@@ -112,20 +129,22 @@ def images(data: Data) -> Remark:
 
 
 def official_lists(data: Data) -> Remark:
-    """NIH's two lists, which only the official split needs."""
+    """The data set's own split, which only the official split needs."""
     lists = read_lists(data.params.raw_dir)
     unlisted = len(set(data.drawn["image"]) - set(lists["image"]))
     if unlisted and data.params.split.method == "official":
         said = f"{unlisted:,} of the drawn images are in neither train_val_list.txt nor test_list.txt"
-        return Remark("problem", "NIH's lists", f"{said}\n{completing(data.params)}, or set split.method to patient")
+        return Remark("problem", "own split", f"{said}\n{completing(data.params)}, or set split.method to patient")
     if lists.empty:
-        return Remark("ok", "NIH's lists", "not there; only split.method official needs them")
-    return Remark("ok", "NIH's lists", f"{len(lists):,} images")
+        return Remark("ok", "own split", "not there; only split.method official needs it")
+    return Remark("ok", "own split", f"{len(lists):,} images")
 
 
 def boxes(data: Data) -> Remark:
     """The boxes, without which nothing fails but no class map is scored."""
     found = read_boxes(data.params.raw_dir)
+    if found.empty and chexpert.is_there(data.params.raw_dir):
+        return Remark("ok", "boxes", "CheXpert has none: class maps are not scored")
     if found.empty:
         return Remark("warning", "boxes", f"no {BOX_FILE}: class maps are not scored\n{completing(data.params)}")
     return Remark("ok", "boxes", f"{len(found):,}")
@@ -144,7 +163,9 @@ def completing(params: Params) -> str:
     """What brings the files that `raw_dir` lacks."""
     if params.raw_dir == DEMO:
         return f"`git checkout -- {DEMO}` brings the demo's files back"
+    if chexpert.is_there(params.raw_dir):
+        return f"unpack CheXpert's archive into {params.raw_dir} again"
     return f"`python -m tools.download {params.raw_dir}` fetches what is missing"
 
 
-LOOKS = {"table": describe, "images": images, "NIH's lists": official_lists, "boxes": boxes, "room": room}
+LOOKS = {"table": describe, "images": images, "own split": official_lists, "boxes": boxes, "room": room}
