@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tools.doctor.remarks import INSTALL, Remark
+from tools.doctor.remarks import INSTALL, SET_UP, Remark
 
 REQUIREMENTS = Path("requirements.txt")
 OLDEST_PYTHON = (3, 11)
@@ -50,7 +50,7 @@ def packages() -> Iterator[Remark]:
     missing = [name for name in pins if found[name] is None]
     other = [f"{name} {has} (pinned: {pins[name]})" for name, has in found.items() if has and is_other(has, pins[name])]
     if missing:
-        yield Remark("problem", "packages", f"{', '.join(missing)} missing: {INSTALL}")
+        yield Remark("problem", "packages", f"{', '.join(missing)} missing: {SET_UP}")
     if other:
         yield Remark("warning", "packages", f"{', '.join(other)}: other bits may come out; {INSTALL}")
     if not missing and not other:
@@ -121,7 +121,7 @@ def dvc() -> Iterator[Remark]:
     """DVC's version, and whether outputs and its cache share their bytes or each is kept twice."""
     has = installed("dvc")
     if has is None:
-        yield Remark("problem", "DVC", f"not installed: {INSTALL}")
+        yield Remark("problem", "DVC", f"not installed: {SET_UP}")
         return
     said = answer(sys.executable, "-m", "dvc", "doctor") or ""
     can = re.search(r"^Cache types: (.*)$", said, re.MULTILINE)

@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 INSTALL = "`pip install -r requirements.txt`"
+SET_UP = f"`make repro` installs all, or in an environment of yours {INSTALL}"
 
 
 class Remark(NamedTuple):
