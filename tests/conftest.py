@@ -92,7 +92,12 @@ def write_params(folder: Path, **changes: Any) -> None:
 
 def run_stage(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run `python -m stages.NAME` in `folder`, as a process of its own."""
-    command = [sys.executable, "-m", f"stages.{name}"]
+    return run_module(f"stages.{name}", folder)
+
+
+def run_module(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m NAME` in `folder`, as a process of its own."""
+    command = [sys.executable, "-m", name, *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 

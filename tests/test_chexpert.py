@@ -6,10 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cxr.calibration import Calibration
 from cxr.chexpert import SHARED
 from cxr.findings import CLASSES
 from cxr.tables import read_sample
-from tests.conftest import run_stage, write_params
+from tests.conftest import error_of, run_module, run_stage, write_params
 from tests.planted import MODEL
 from tests.project import STAGES
 from tools.phantom.dataset import write_phantom
@@ -80,3 +81,26 @@ def test_the_report_says_what_it_does_not_know(folder: Path) -> None:
 def test_split_names_the_classes_that_nobody_knows(folder: Path) -> None:
     done = run_stage("split", folder)
     assert f"no image has a known label of {', '.join(UNSHARED)}: no network learns these" in done.stderr
+
+
+def test_predict_leaves_out_what_was_not_learned(folder: Path) -> None:
+    image = next((folder / "raw/valid").rglob("view1_frontal.jpg"))
+    done = run_module("tools.predict", folder, str(image), "--json", "answer.json")
+    assert done.returncode == 0, done.stderr
+    assert f"Not learned, for want of labels: {', '.join(UNSHARED)}." in done.stdout
+    answer = json.loads((folder / "answer.json").read_text())
+    probabilities = answer["images"][0]["probabilities"]
+    assert {name for name, value in probabilities.items() if value is None} == set(UNSHARED)
+    assert {name for name, value in answer["thresholds"].items() if value is None} == set(UNSHARED)
+    predictions = pd.read_csv(folder / "data/predictions.csv", index_col="image")
+    before = predictions.loc[[str(image.relative_to(folder / "raw"))], list(CLASSES)].to_numpy()
+    fitted = Calibration.from_dict(json.loads((folder / "data/decisions.json").read_text())["calibration"])
+    after = dict(zip(CLASSES, fitted.apply(before)[0], strict=True))
+    for name in SHARED.values():
+        assert probabilities[name] == pytest.approx(after[name], abs=1e-6)
+
+
+def test_no_heat_map_shows_what_was_not_learned(folder: Path) -> None:
+    image = next((folder / "raw/valid").rglob("view1_frontal.jpg"))
+    done = run_module("tools.predict", folder, str(image), "--heatmaps", "maps", "--class", UNSHARED[0])
+    assert f"--class {UNSHARED[0]}: the networks have not learned it" in error_of(done)

@@ -76,6 +76,8 @@ def main() -> None:
     check(asked, files)
     heat_maps = HeatMaps(Overlays(asked.heatmaps, files), asked.only) if asked.heatmaps else None
     ensemble = load_ensemble(asked.model, prepare(os.cpu_count() or 1, deterministic=True))
+    if asked.only in ensemble.untrained:
+        raise InputError(f"--class {asked.only}: the networks have not learned it, so there is nothing to see")
     found = predict_files(files, ensemble, asked.batch_size, heat_maps)
     answers, failures = collect(found, files, ensemble, is_printed=not (asked.csv or asked.json))
     if asked.csv:

@@ -45,6 +45,7 @@ class Ensemble:
         classifiers: on `device`.
         image_size: of the images that all of them see, pixels.
         decisions: made for exactly these networks; None where none were.
+        untrained: classes that a network has not learned, for want of labels: their probabilities are nan.
         device: where they compute.
     """
 
@@ -52,6 +53,7 @@ class Ensemble:
     classifiers: list[Classifier]
     image_size: int
     decisions: Decisions | None
+    untrained: tuple[str, ...]
     device: torch.device
 
     @property
@@ -67,7 +69,9 @@ class Ensemble:
         pixels = self._pixels(squares, np.arange(len(squares)))
         with explaining_limits():
             each = [predict_probabilities(one, pixels, len(squares), self.views) for one in self.classifiers]
-        return np.mean(each, axis=0)
+        probabilities: NDArray[np.float64] = np.mean(each, axis=0)
+        probabilities[:, [CLASSES.index(name) for name in self.untrained]] = np.nan
+        return probabilities
 
     def maps(
         self, squares: NDArray[np.uint8], rows: NDArray[np.int64], classes: NDArray[np.int64]
@@ -108,7 +112,8 @@ def load_ensemble(files: Sequence[Path], device: torch.device) -> Ensemble:
         raise InputError(f"--model: one ensemble sees images of one size, and these were trained at {told}")
     ours = decisions if decisions and sorted(decisions.sha256) == sorted(map(sha256, loaded)) else None
     classifiers = [classifier.to(device) for classifier, _ in loaded.values()]
-    return Ensemble(tuple(loaded), classifiers, next(iter(sizes.values())), ours, device)
+    untrained = {name for _, about in loaded.values() for name in about.get("untrained", [])}
+    return Ensemble(tuple(loaded), classifiers, next(iter(sizes.values())), ours, tuple(sorted(untrained)), device)
 
 
 def read_decisions(path: Path) -> Decisions:

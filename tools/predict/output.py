@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cxr.evidence import number
 from cxr.findings import CLASSES
 from tools.predict.ensemble import Ensemble
 from tools.predict.predicting import Answer
@@ -22,8 +23,8 @@ def in_full(answer: Answer, ensemble: Ensemble) -> str:
     lines = [str(answer.file), *(f"  {remark}" for remark in remarks)]
     lines.append(f"  {'':<20}{'probability':>11}{'threshold':>11}")
     for name, probability, is_called in zip(CLASSES, answer.probabilities, answer.called, strict=True):
-        limit = f"{thresholds[name]:.3f}" if thresholds else "-"
-        lines.append(f"{'*' if is_called else ' '} {name:<20}{probability:>11.3f}{limit:>11}")
+        likely, limit = _digits(probability), _digits(thresholds[name] if thresholds else None)
+        lines.append(f"{'*' if is_called else ' '} {name:<20}{likely:>11}{limit:>11}")
     return "\n".join(lines) + "\n"
 
 
@@ -51,15 +52,17 @@ def closing(answers: Sequence[Answer], failures: Sequence[Failure], ensemble: En
         nature = f"Calibrated probabilities of {many}; a class is called (*) from its threshold on."
     else:
         nature = f"Uncalibrated probabilities of {many}, without thresholds: no decisions.json was made for just these."
+    if ensemble.untrained:
+        nature += f"\nNot learned, for want of labels: {', '.join(ensemble.untrained)}."
     return f"{said}. {nature}\n{NOT_CLINICAL}"
 
 
-def thresholds_of(ensemble: Ensemble) -> dict[str, float] | None:
-    """The threshold of each class, after calibration; None where there are none."""
+def thresholds_of(ensemble: Ensemble) -> dict[str, float | None] | None:
+    """The threshold of each class, after calibration, None of a class that has none; None where there are none."""
     if ensemble.decisions is None:
         return None
     after = ensemble.decisions.calibration.apply(ensemble.decisions.thresholds[None])[0]
-    return dict(zip(CLASSES, after.tolist(), strict=True))
+    return dict(zip(CLASSES, map(number, after), strict=True))
 
 
 def as_table(answers: Sequence[Answer]) -> pd.DataFrame:
@@ -81,7 +84,7 @@ def as_json(answers: Sequence[Answer], failures: Sequence[Failure], ensemble: En
         "images": [
             {
                 "file": str(answer.file),
-                "probabilities": dict(zip(CLASSES, answer.probabilities.tolist(), strict=True)),
+                "probabilities": dict(zip(CLASSES, map(number, answer.probabilities), strict=True)),
                 "called": _called(answer),
                 "flags": list(answer.flags),
                 "heat_maps": [str(path) for path in answer.heat_maps],
@@ -90,6 +93,10 @@ def as_json(answers: Sequence[Answer], failures: Sequence[Failure], ensemble: En
         ],
         "failed": [{"file": str(failure.file), "reason": failure.reason} for failure in failures],
     }
+
+
+def _digits(value: float | None) -> str:
+    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
 
 
 def _called(answer: Answer) -> list[str]:

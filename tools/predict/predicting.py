@@ -70,7 +70,7 @@ def _mapped(probabilities: NDArray[np.float64], called: NDArray[np.bool_], only:
     """Which classes of which pictures are mapped, bool [pictures, 15]."""
     if only:
         return np.broadcast_to(np.array(CLASSES) == only, called.shape)
-    highest = probabilities == probabilities.max(axis=1, keepdims=True)
+    highest = probabilities == np.nanmax(probabilities, axis=1, keepdims=True)
     return np.where(called.any(axis=1, keepdims=True), called, highest)
 
 
