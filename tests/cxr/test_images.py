@@ -43,7 +43,7 @@ def test_every_layout_holds_the_same_bytes_from_any_thread(layout: Path) -> None
 
 def test_where_there_are_no_images_it_says_what_it_looked_for(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    with pytest.raises(InputError, match=r"no images/\*\.png, no images_0NN/images/\*\.png and no images_0NN\.zip"):
+    with pytest.raises(InputError, match=r"no images/\*\.png, .* no images_0NN\.zip, and no folder train"):
         RawImages(tmp_path)
     with pytest.raises(InputError, match=r"no folder .*nowhere; set raw_dir"):
         RawImages(tmp_path / "nowhere")
@@ -56,3 +56,14 @@ def test_a_broken_archive_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "images_002.zip").write_bytes(content)
     with pytest.raises(InputError, match=r"images_002\.zip is not a readable zip archive"):
         RawImages(tmp_path)
+
+
+def test_a_name_with_a_slash_is_a_path_in_the_folder(tmp_path: Path) -> None:
+    name = "train/patient00001/study1/view1_frontal.jpg"
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_bytes(b"film")
+    with RawImages(tmp_path) as images:
+        assert name in images
+        assert images.read(name) == b"film"
+        assert "train/patient00001/study2/view1_frontal.jpg" not in images
+        assert "view1_frontal.jpg" not in images
