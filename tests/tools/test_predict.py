@@ -541,6 +541,19 @@ def test_other_dicom_files_are_flagged_or_named(tmp_path: Path) -> None:
     assert "not a DICOM file" in reason(tmp_path / "c.dcm")
 
 
+def test_a_dicom_file_without_a_picture_or_that_swells_is_named(tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    path = dicom(tmp_path / "a.dcm", chest(32))
+    dataset = pydicom.dcmread(path)
+    del dataset.PixelData
+    dataset.save_as(path)
+    assert reason(path) == "a DICOM file without a picture"
+    syntax = pydicom.uid.DeflatedExplicitVRLittleEndian
+    path = dicom(tmp_path / "b.dcm", np.zeros((4096, 4096), np.uint16), syntax=syntax)
+    assert path.stat().st_size < 100_000
+    assert "deflated as a whole" in reason(path)
+
+
 @pytest.mark.filterwarnings("ignore")  # pydicom's, of what it mends
 @given(st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

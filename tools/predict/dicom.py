@@ -17,6 +17,8 @@ from cxr.decoding import LARGEST
 _FRONTAL = ("", "PA", "AP")
 _MODALITIES = ("", "CR", "DX", "RG")
 _CHEST = ("", "CHEST", "THORAX")
+# The UID of the transfer syntax in which the whole file is deflated.
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _FAR = 1e12  # beyond what any window shows
 
 
@@ -30,6 +32,9 @@ def read_dicom(file: bytes) -> tuple[NDArray[np.uint8], list[str]]:
         ValueError: where it is no DICOM file, not one gray picture, or compressed in a way that pydicom with Pillow
             cannot read, which is named.
     """
+    if _DEFLATED in file:
+        # pydicom would inflate it whatever it comes to: a file of 1 MB may hold 1 GB.
+        raise ValueError("a DICOM file that is deflated as a whole: save it with another transfer syntax")
     try:
         dataset = dcmread(BytesIO(file))
         return _picture(dataset), _warnings(dataset)
@@ -42,6 +47,8 @@ def read_dicom(file: bytes) -> tuple[NDArray[np.uint8], list[str]]:
 
 
 def _picture(dataset: Dataset) -> NDArray[np.uint8]:
+    if "PixelData" not in dataset:
+        raise ValueError("a DICOM file without a picture")
     if int(dataset.get("NumberOfFrames") or 1) != 1:
         raise ValueError(f"a DICOM file of {dataset.NumberOfFrames} frames, not of one picture")
     kind = dataset.get("PhotometricInterpretation", "missing")

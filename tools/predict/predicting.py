@@ -46,12 +46,13 @@ def predict_files(
     way = partial(read_picture, image_size=ensemble.image_size, is_shown=wanted is not None)
     read = map_ahead(way, files, cores, 2 * batch_size)
     while batch := list(islice(read, batch_size)):
-        answers = iter(_answers([item for item in batch if isinstance(item, Picture)], ensemble, wanted))
+        answers = iter(answer_pictures([item for item in batch if isinstance(item, Picture)], ensemble, wanted))
         for item in batch:
             yield item if isinstance(item, Failure) else next(answers)
 
 
-def _answers(pictures: list[Picture], ensemble: Ensemble, wanted: HeatMaps | None) -> list[Answer]:
+def answer_pictures(pictures: list[Picture], ensemble: Ensemble, wanted: HeatMaps | None = None) -> list[Answer]:
+    """An answer for each of `pictures`, all of them in one batch; errors are those of `predict_files`."""
     if not pictures:
         return []
     squares = np.stack([picture.square for picture in pictures])

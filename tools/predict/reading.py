@@ -12,6 +12,7 @@ from cxr.errors import InputError
 from cxr.resizing import resize
 from tools.predict.flags import colour_flags, shape_flags
 
+DICOM_SUFFIXES = (".dcm", ".dicom")
 SHOWN_SIDE = 512  # pixels: a picture beneath a heat map is no larger, so that memory holds hundreds
 
 
@@ -32,15 +33,28 @@ class Failure(NamedTuple):
 
 
 def read_picture(path: Path, image_size: int, *, is_shown: bool = False) -> Picture | Failure:
-    """Read the image at `path`, PNG, JPEG or DICOM, for networks that see `image_size` pixels a side.
+    """Read the image at `path`; all else is as `decode_picture` has it."""
+    try:
+        file = path.read_bytes()
+    except (OSError, MemoryError) as error:
+        return Failure(path, str(error) or type(error).__name__)
+    return decode_picture(file, path, image_size, is_shown=is_shown)
 
-    Where it `is_shown`, a picture for heat maps is made too: of a large image that takes half as long as decoding it.
+
+def decode_picture(file: bytes, path: Path, image_size: int, *, is_shown: bool = False) -> Picture | Failure:
+    """The image in `file`, PNG, JPEG or DICOM, for networks that see `image_size` pixels a side.
+
+    Args:
+        file: its bytes.
+        path: where it came from, for its name alone.
+        image_size: pixels.
+        is_shown: whether a picture for heat maps is made too: of a large image that takes half as long as decoding it.
 
     Raises:
         InputError: where it is a DICOM file and pydicom is not installed.
     """
     try:
-        gray, flags = _decode(path.read_bytes(), path.suffix.lower() in (".dcm", ".dicom"))
+        gray, flags = _decode(file, path.suffix.lower() in DICOM_SUFFIXES)
     except (ValueError, OSError, MemoryError) as error:
         return Failure(path, str(error) or type(error).__name__)
     square = resize(gray, image_size)
