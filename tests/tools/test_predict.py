@@ -25,10 +25,10 @@ from cxr.calibration import Calibration
 from cxr.errors import InputError
 from cxr.findings import CLASSES
 from cxr.maps import layer_cam
-from stages import evaluate, resize, train
 from tests.conftest import assert_time_left, error_of, files_in, play_terminal
-from tests.planted import SIDE, write_planted, write_planted_params
+from tests.planted import SIDE
 from tests.project import ROOT
+from tests.trained import names_of, train_project
 from tools.phantom.exam import Exam
 from tools.phantom.radiograph import draw
 from tools.predict import command
@@ -46,20 +46,7 @@ VIEWS = {"flip": True, "shift": 0.05, "scale": 0, "five_crops": 0}
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where resize, train and evaluate have run on PNGs of four kinds; two members, and views."""
     folder = tmp_path_factory.mktemp("project")
-    write_planted(folder, images=160)
-    write_planted_params(folder, image_size=SIDE, seeds=[1, 2], epochs=1, batch_size=BATCH, views=VIEWS, resamples=100)
-    (folder / "images").mkdir()
-    planted = np.load(folder / "data/images.npy")
-    for number, (name, pixels) in enumerate(zip(names_of(folder), planted, strict=True)):
-        large = np.kron(pixels, np.ones((2, 3), np.uint8))
-        kind = (large, large.astype(np.uint16) * 256 + 99, np.dstack([large] * 3), np.dstack([large] * 4))[number % 4]
-        Image.fromarray(kind).save(folder / "images" / name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        train.data_hashes.cache_clear()
-        patch.setattr(evaluate, "draw_plots", lambda *_: None)  # nobody looks at them, and they take seconds
-        for stage in (resize, train, evaluate):
-            stage.main()
+    train_project(folder, batch_size=BATCH, views=VIEWS)
     return folder
 
 
@@ -73,10 +60,6 @@ def _here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 def evaluated(project: Path) -> pd.DataFrame:
     """What evaluate said before calibration, indexed by image."""
     return pd.read_csv(project / "data/predictions.csv", index_col="image")[list(CLASSES)]
-
-
-def names_of(folder: Path) -> list[str]:
-    return list(pd.read_csv(folder / "data/sample.csv")["image"])
 
 
 def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
