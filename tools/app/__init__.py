@@ -1,0 +1,1 @@
+"""A page on this machine where one shows the networks an X-ray."""

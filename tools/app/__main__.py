@@ -1,0 +1,20 @@
+"""`python -m tools.app`: serve the page."""
+
+import os
+
+# Before PyTorch loads: threads that wait must sleep, as in evaluate.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from cxr.errors import InputError, run_as_script
+
+
+def main() -> None:
+    """Run the command; InputError where what it needs is not installed."""
+    try:
+        from tools.app import command  # noqa: PLC0415 (Streamlit may be missing)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error}: pip install -r requirements-app.txt") from None
+    command.main()
+
+
+run_as_script(main)
