@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor repro report test lint accept bench clean
+.PHONY: help doctor repro report app test lint accept bench clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,10 @@ repro: .venv/stages ## Check params.yaml, then rebuild the model and its metrics
 
 report: ## Say where the page is that tells what the last run came to
 	@test -f plots/report.html && echo "file://$(CURDIR)/plots/report.html" || { echo "no report yet: make repro writes it" >&2; exit 1; }
+
+app: .venv/app ## Serve a page on this machine to show the networks an X-ray; where there are none yet, make repro first
+	@test -f data/decisions.json || { echo "no networks yet: make repro makes them, which takes minutes"; $(MAKE) repro; }
+	@python -m tools.app
 
 test: .venv/tests ## Lint, check types, and run the tests
 	ruff check .
@@ -53,7 +57,11 @@ clean: ## Remove the environment and tool caches; data, checkpoints and DVC's ca
 	python -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-.venv/tests: requirements.txt requirements-predict.txt requirements-dev.txt | .venv/bin/python
+.venv/app: requirements.txt requirements-predict.txt requirements-app.txt | .venv/bin/python
+	python -m pip install --quiet --requirement requirements-app.txt
+	touch $@
+
+.venv/tests: requirements.txt requirements-predict.txt requirements-app.txt requirements-dev.txt | .venv/bin/python
 	python -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
 
