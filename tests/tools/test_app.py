@@ -81,8 +81,9 @@ def make_record(rule: Rule = "f1", *, threshold: float = 0.2, synthetic: bool = 
     """A record where every entry is the same, but for a PPV that is undefined."""
     entry = {"value": 0.8, "low": 0.7, "high": 0.95}
     point = {"threshold": threshold, "sensitivity": entry, "specificity": entry, "ppv": UNDEFINED, "npv": entry}
+    counts = dict.fromkeys(CLASSES, 1180), dict.fromkeys(CLASSES, 80)
     each = dict.fromkeys(CLASSES, entry), dict.fromkeys(CLASSES, point)
-    return Record(synthetic, 1180, 98, rule, entry, 15, dict.fromkeys(CLASSES, 80), *each)
+    return Record(synthetic, 1180, 98, rule, entry, 15, *counts, *each)
 
 
 # Whom it asks, and what.
@@ -103,6 +104,13 @@ def test_the_answers_are_those_of_tools_predict_bit_for_bit(here: Path) -> None:
         assert asked.answer.flags == answer.flags
     decisions = json.loads(Path("data/decisions.json").read_text())
     assert list(asked_of.thresholds.values()) == decisions["calibrated_thresholds"]
+
+
+def test_a_class_that_was_not_learned_is_not_listed() -> None:
+    probabilities = np.where(np.arange(15) == 3, np.nan, 0.25)
+    answer = Answer(Path("a"), probabilities, probabilities > 0.2, (), ())
+    listed = rows(answer, {name: 0.2 for name in CLASSES if name != CLASSES[3]}, make_record())
+    assert {row.name for row in listed} == set(CLASSES) - {CLASSES[3]}
 
 
 def test_the_record_is_what_evaluate_measured_on_test(here: Path) -> None:

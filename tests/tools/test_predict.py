@@ -364,7 +364,6 @@ def test_heat_maps_are_the_members_mean_over_the_picture(
     heat = np.mean([layer_cam(member, pixels, column)[0].numpy() for member in members], axis=0)
     picture = read_picture(project / "images" / name, SIDE, is_shown=True)
     assert isinstance(picture, Picture)
-    assert picture.shown is not None
     written = np.asarray(Image.open(path)).astype(int)
     assert written.shape == (2 * SIDE, 3 * SIDE, 3)
     assert np.abs(written - overlay(picture.shown, heat)).max() <= 1

@@ -35,10 +35,11 @@ def draw(fragment: str, *content: Any) -> str:
 
 
 def rows(answer: Answer, thresholds: dict[str, float], record: Record) -> list[Row]:
-    """The 15 classes: those that are called first, among these and the others the most probable first."""
+    """The classes with a threshold: those that are called first, of these and of the others the most probable first."""
     listed = [
         Row(name, float(probability), thresholds[name], bool(called), threshold(name, thresholds[name], record))
         for name, probability, called in zip(CLASSES, answer.probabilities, answer.called, strict=True)
+        if name in thresholds
     ]
     return sorted(listed, key=lambda row: (not row.is_called, -row.probability))
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cxr.errors import InputError
-from cxr.evidence import Report
+from cxr.evidence import Report, number
 from cxr.findings import CLASSES
 from cxr.paths import DECISIONS, METRICS
 from cxr.thresholds import Rule
@@ -22,6 +22,7 @@ class Record:
     rule: Rule  # by which validation chose the thresholds
     mean_auroc: Report  # an entry
     classes_in_mean: int
+    labelled: dict[str, int]  # images of which each class is known
     positives: dict[str, int]  # images labelled with each class
     auroc: dict[str, Report]  # an entry of each class
     points: dict[str, Report]  # of each class sensitivity, specificity, ppv and npv, an entry each
@@ -41,7 +42,7 @@ def read_record(decisions: Decisions) -> Record:
         raise InputError(f"there is no {error.filename}; run `dvc repro`") from None
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{METRICS} is not what evaluate writes: {error!r}; run `dvc repro`") from None
-    if measured != (decisions.thresholds.tolist(), decisions.members):
+    if measured != ([number(value) for value in decisions.thresholds], decisions.members):
         raise InputError(f"{METRICS} is of another run than {DECISIONS}: run `dvc repro`, or `dvc checkout`")
     return record
 
@@ -59,6 +60,7 @@ def _record(metrics: dict[str, Report]) -> Record:
         rule=points["rule"],
         mean_auroc=intervals["auroc"]["mean_15"],
         classes_in_mean=test["auroc"]["classes_in_mean_15"],
+        labelled={name: int(metrics["classes"]["classes"][name]["images"]) for name in CLASSES},
         positives={name: int(metrics["classes"]["classes"][name]["positives"]) for name in CLASSES},
         auroc={name: intervals["auroc"][name] for name in CLASSES},
         points={name: points["classes"][name] for name in CLASSES},

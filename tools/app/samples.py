@@ -39,12 +39,12 @@ def pick(table: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """Of each class the image with the fewest labels, the first by name, that no class before it has; with its labels.
 
     Args:
-        table: a row an image: image, and a column of 0 and 1 for each of the 15 classes.
+        table: a row an image: image, and a column for each of the 15 classes.
     """
-    ordered = table.assign(labels=label_matrix(table).sum(axis=1)).sort_values(["labels", "image"])
+    ordered = table.assign(labels=(label_matrix(table) == 1).sum(axis=1)).sort_values(["labels", "image"])
     picked: dict[str, tuple[str, ...]] = {}
     for name in CLASSES:
         of_class = ordered[(ordered[name] == 1) & ~ordered["image"].isin(picked)].head(1)
         for row in of_class.to_dict("records"):
-            picked[row["image"]] = tuple(label for label in CLASSES if row[label])
+            picked[row["image"]] = tuple(label for label in CLASSES if row[label] == 1)
     return picked

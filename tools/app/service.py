@@ -61,7 +61,7 @@ class Desk:
         if not is_known_kind(file, path):
             return Failure(path, "neither a PNG, nor a JPEG, nor a DICOM file" if file else "an empty file")
         try:
-            picture = decode_picture(file, path, self.ensemble.image_size)
+            picture = decode_picture(file, path, self.ensemble.image_size, is_shown=True)
             if isinstance(picture, Failure):
                 return picture
             (answer,) = answer_pictures([picture], self.ensemble)
@@ -84,7 +84,7 @@ class Service(NamedTuple):
     """All that a page needs and no visitor owns."""
 
     desk: Desk
-    thresholds: dict[str, float]  # of each class, after calibration
+    thresholds: dict[str, float]  # of each class that was learned, after calibration
     record: Record
     samples: list[Sample]
 
@@ -105,4 +105,5 @@ def service() -> Service:
     thresholds = thresholds_of(ensemble)
     if ensemble.decisions is None or thresholds is None:
         raise InputError(f"{MODELS} holds other networks than {DECISIONS} was made for: run `dvc repro`")
-    return Service(Desk(ensemble), thresholds, read_record(ensemble.decisions), read_samples())
+    learned = {name: value for name, value in thresholds.items() if value is not None}
+    return Service(Desk(ensemble), learned, read_record(ensemble.decisions), read_samples())

@@ -33,14 +33,14 @@ def complement(entry: Report) -> Report:
 
 def threshold(name: str, value: float, record: Record) -> list[str]:
     """What the threshold `value` of the class `name` means: why it is this one, and what it does on test."""
-    point, positives = record.points[name], record.positives[name]
+    point, positives, images = record.points[name], record.positives[name], record.labelled[name]
     chosen = f"Validation chose it: it is {RULES[record.rule]} there."
     if point["threshold"] == UNDECIDED:
         chosen = "Nothing chose it: validation had no image with that label, or none without."
     return [
         f"{name} is called from {value:.3f} on. {chosen}",
         f"On test it calls {share(point['sensitivity'])} of the {positives:,} images labelled {name}, and "
-        f"{share(complement(point['specificity']))} of the {record.images - positives:,} others. "
+        f"{share(complement(point['specificity']))} of the {images - positives:,} others. "
         f"Of the images that it calls, {share(point['ppv'])} are labelled {name}.",
         f"AUROC {in_words(record.auroc[name])}. In brackets are 95 % intervals.",
     ]
@@ -59,4 +59,5 @@ def facts(ensemble: Ensemble, record: Record) -> dict[str, str]:
         "Measured on": f"{record.images:,} {kind} of {record.patients:,} patients{whose}; none of them in training",
         "Probabilities": "calibrated on validation",
         "Thresholds": f"of each class {RULES[record.rule]} on validation",
+        **({"Not learned, for want of labels": ", ".join(ensemble.untrained)} if ensemble.untrained else {}),
     }

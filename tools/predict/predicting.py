@@ -87,7 +87,6 @@ def _draw(
     written: dict[int, list[Path]] = {}
     for row, column, heat in zip(rows, classes, ensemble.maps(squares, rows, classes), strict=True):
         picture = pictures[row]
-        assert picture.shown is not None
         path = wanted.overlays.write(picture.file, picture.shown, CLASSES[column], heat)
         written.setdefault(int(row), []).append(path)
     return written

@@ -13,6 +13,7 @@ from cxr.resizing import resize
 from tools.predict.flags import colour_flags, shape_flags
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
+NOTHING = np.empty((0, 0), np.uint8)
 SHOWN_SIDE = 512  # pixels: a picture beneath a heat map is no larger, so that memory holds hundreds
 
 
@@ -22,7 +23,7 @@ class Picture(NamedTuple):
     file: Path
     square: NDArray[np.uint8]  # what the networks see, [image_size, image_size]
     flags: tuple[str, ...]  # what speaks against a frontal chest X-ray
-    shown: NDArray[np.uint8] | None  # to lay heat maps over: in its own proportions, no side above `SHOWN_SIDE`
+    shown: NDArray[np.uint8]  # to lay heat maps over: in its own proportions, no side above `SHOWN_SIDE`; may be empty
 
 
 class Failure(NamedTuple):
@@ -58,7 +59,7 @@ def decode_picture(file: bytes, path: Path, image_size: int, *, is_shown: bool =
     except (ValueError, OSError, MemoryError) as error:
         return Failure(path, str(error) or type(error).__name__)
     square = resize(gray, image_size)
-    return Picture(path, square, (*flags, *shape_flags(gray, square)), _small(gray) if is_shown else None)
+    return Picture(path, square, (*flags, *shape_flags(gray, square)), _small(gray) if is_shown else NOTHING)
 
 
 def _decode(file: bytes, is_dicom: bool) -> tuple[NDArray[np.uint8], list[str]]:
