@@ -35,6 +35,7 @@ import pandas as pd
 import torch
 import yaml
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from benchmarks import study_report
 from benchmarks.data import ROOT
@@ -232,11 +233,13 @@ def run(study: Study, changes: Sequence[Change]) -> list[str]:
     """Train and predict what is missing of `changes`; returns the names of those that failed."""
     device = prepare(study.values["threads"], study.values["deterministic"])
     failed = []
-    for change in changes:
+    # disable=None: a bar where a terminal watches, nothing where none does; what is said goes above it.
+    for change in tqdm(changes, "study", disable=None, unit=" changes"):
         try:
             run_change(study, change, device)
         except InputError as error:
-            warn(f"{change.name}: {error}")
+            with tqdm.external_write_mode():
+                warn(f"{change.name}: {error}")
             failed.append(change.name)
     return failed
 
@@ -248,7 +251,8 @@ def run_change(study: Study, change: Change, device: torch.device) -> None:
         train(training, study)
         predict_fold(training, study, views, device)
         minutes = seconds_of("train", training.folder) / 60
-        print(f"{change.name}, fold {training.fold}: {training.folder.name}, {minutes:.1f} minutes", flush=True)
+        with tqdm.external_write_mode():
+            print(f"{change.name}, fold {training.fold}: {training.folder.name}, {minutes:.1f} minutes", flush=True)
 
 
 def read_folds(study: Study) -> NDArray[np.int64]:
