@@ -10,10 +10,11 @@ Takes the networks in data/models/ with the calibration, thresholds and views th
 the mean of their probabilities. --model takes others, which describe themselves; without decisions for exactly these
 the probabilities are not calibrated, and nothing is called.
 
-Pictures are prepared as in training, by the same functions. 16-bit PNGs keep the highest eight bits in use; DICOM
-files, which need `pip install -r requirements-predict.txt`, are shown as their rescale, window and MONOCHROME1 say. A
-picture that is plainly no frontal chest X-ray (colour, odd proportions, inverted, another layout) is flagged, and
-predicted all the same. A file that cannot be read is named, the others go on, and the exit code is 1.
+Pictures are prepared as in training, by the same functions. 16-bit PNGs keep the highest eight bits in use; JPEGs are
+turned as their camera's orientation says; DICOM files, which need `pip install -r requirements-predict.txt`, are shown
+as their rescale, window and MONOCHROME1 say. A picture that is plainly no frontal chest X-ray (colour, odd proportions,
+inverted, another layout) is flagged, and predicted all the same. A file that cannot be read is named, the others go on,
+and the exit code is 1.
 
 Not for clinical use.
 """

@@ -1,11 +1,12 @@
 """From a file of any kind to what the networks see, by the very functions of the stage resize."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from cxr.decoding import gray_picture
 from cxr.errors import InputError
@@ -14,6 +15,7 @@ from tools.predict.flags import colour_flags, shape_flags
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 NOTHING = np.empty((0, 0), np.uint8)
+_JPEG = b"\xff\xd8"
 SHOWN_SIDE = 512  # pixels: a picture beneath a heat map is no larger, so that memory holds hundreds
 
 
@@ -67,7 +69,16 @@ def _decode(file: bytes, is_dicom: bool) -> tuple[NDArray[np.uint8], list[str]]:
     if is_dicom or file[128:132] == b"DICM":
         return _read_dicom(file)
     gray = gray_picture(file)
-    return gray, colour_flags(file)
+    return (_upright(gray, file) if file.startswith(_JPEG) else gray), colour_flags(file)
+
+
+def _upright(gray: NDArray[np.uint8], file: bytes) -> NDArray[np.uint8]:
+    """The picture as viewers show it: a phone writes what its sensor saw, and in EXIF's Orientation how it was held."""
+    with Image.open(BytesIO(file)) as image:
+        turn = image.getexif().get(ExifTags.Base.Orientation)
+    picture = Image.fromarray(gray)
+    picture.getexif()[ExifTags.Base.Orientation] = turn
+    return np.asarray(ImageOps.exif_transpose(picture))
 
 
 def _read_dicom(file: bytes) -> tuple[NDArray[np.uint8], list[str]]:
