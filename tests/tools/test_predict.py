@@ -33,7 +33,7 @@ from tools.phantom.exam import Exam
 from tools.phantom.radiograph import draw
 from tools.predict import command
 from tools.predict.flags import COLOUR_SHARE, coloured_share, contrast, shape_flags
-from tools.predict.output import NOT_CLINICAL
+from tools.predict.output import NOT_CLINICAL, OF_DRAWINGS
 from tools.predict.overlays import Overlays, overlay
 from tools.predict.reading import Failure, Picture, read_picture
 from tools.predict.sources import find_files
@@ -250,6 +250,23 @@ def test_without_decisions_or_with_old_ones_the_next_command_is_named(
             call_here(monkeypatch, image)
 
 
+def test_networks_that_know_drawings_only_say_so(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(project / "data/models", tmp_path / "data/models")
+    shutil.copyfile(project / "data/decisions.json", tmp_path / "data/decisions.json")
+    shutil.copytree(project / "metrics", tmp_path / "metrics")
+    image = project / "images/00000000_000.png"
+    monkeypatch.chdir(tmp_path)
+    metrics = Path("metrics/classes.json")
+    for synthetic in (False, True):
+        metrics.write_text(json.dumps({**json.loads(metrics.read_text()), "synthetic": synthetic}))
+        assert predicted(monkeypatch, tmp_path / "a.json", image)["synthetic"] == synthetic
+        assert (OF_DRAWINGS in capsys.readouterr().out) == synthetic
+    model = "data/models/test_resnet-1.safetensors"
+    assert not predicted(monkeypatch, tmp_path / "a.json", image, "--model", model)["synthetic"]
+
+
 def test_networks_of_two_sizes_are_no_ensemble(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     other = networks.Architecture("test_resnet", 1, 48)
     networks.save(networks.build(other), other, {}, tmp_path / "other.safetensors")
@@ -311,6 +328,24 @@ def test_colour_is_flagged_and_gray_in_three_channels_is_not(form: str) -> None:
     marked = np.dstack([chest(128)] * 3)
     marked[:16, :32] = (255, 0, 0)
     assert 0 < coloured_share(file(marked)) < COLOUR_SHARE
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_is_turned_as_its_camera_was(tmp_path: Path, orientation: int) -> None:
+    pixels = chest(64)[:, :48]
+    # What a viewer shows of what is stored: EXIF 2.3, 4.6.4 A, tag 274.
+    shown = {
+        1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1], 5: pixels.T,
+        6: np.rot90(pixels, -1), 7: pixels[::-1, ::-1].T, 8: np.rot90(pixels),
+    }[orientation]  # fmt: skip
+    image = Image.fromarray(pixels)
+    image.getexif()[274] = orientation
+    image.save(tmp_path / "a.jpg", quality=95, exif=image.getexif())
+    picture = read_picture(tmp_path / "a.jpg", 32, is_shown=True)
+    assert isinstance(picture, Picture)
+    assert picture.shown is not None
+    assert picture.shown.shape == shown.shape
+    assert np.abs(picture.shown.astype(int) - shown).mean() < 4
 
 
 def test_odd_proportions_and_inverted_pictures_are_flagged(tmp_path: Path) -> None:

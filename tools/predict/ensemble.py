@@ -21,7 +21,7 @@ from cxr.findings import CLASSES
 from cxr.maps import layer_cam, methods_of
 from cxr.networks import Classifier
 from cxr.params import Views
-from cxr.paths import DECISIONS, MODELS
+from cxr.paths import DECISIONS, METRICS, MODELS
 from cxr.runtime import explaining_limits
 from cxr.views import View, list_views, predict_probabilities
 
@@ -47,6 +47,7 @@ class Ensemble:
         decisions: made for exactly these networks; None where none were.
         untrained: classes that a network has not learned, for want of labels: their probabilities are nan.
         device: where they compute.
+        is_synthetic: whether the decisions are known to come from drawings, and the networks with them.
     """
 
     files: tuple[Path, ...]
@@ -55,6 +56,7 @@ class Ensemble:
     decisions: Decisions | None
     untrained: tuple[str, ...]
     device: torch.device
+    is_synthetic: bool
 
     @property
     def views(self) -> list[View]:
@@ -112,8 +114,15 @@ def load_ensemble(files: Sequence[Path], device: torch.device) -> Ensemble:
         raise InputError(f"--model: one ensemble sees images of one size, and these were trained at {told}")
     ours = decisions if decisions and sorted(decisions.sha256) == sorted(map(sha256, loaded)) else None
     classifiers = [classifier.to(device) for classifier, _ in loaded.values()]
+    size, is_synthetic = next(iter(sizes.values())), ours is not None and _measured_on_drawings()
     untrained = {name for _, about in loaded.values() for name in about.get("untrained", [])}
-    return Ensemble(tuple(loaded), classifiers, next(iter(sizes.values())), ours, tuple(sorted(untrained)), device)
+    return Ensemble(tuple(loaded), classifiers, size, ours, tuple(sorted(untrained)), device, is_synthetic)
+
+
+def _measured_on_drawings() -> bool:
+    """What evaluate says in the metrics that it wrote beside the decisions."""
+    path = METRICS / "classes.json"
+    return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8")).get("synthetic"))
 
 
 def read_decisions(path: Path) -> Decisions:

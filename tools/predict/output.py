@@ -13,6 +13,7 @@ from tools.predict.predicting import Answer
 from tools.predict.reading import Failure
 
 NOT_CLINICAL = "Not for clinical use: these numbers may guide no diagnosis."
+OF_DRAWINGS = "Learned from synthetic drawings: of real images these numbers say nothing."
 _NAME_WIDTH = 60  # characters of a file's path in a line; longer ones lose their beginning
 
 
@@ -52,9 +53,10 @@ def closing(answers: Sequence[Answer], failures: Sequence[Failure], ensemble: En
         nature = f"Calibrated probabilities of {many}; a class is called (*) from its threshold on."
     else:
         nature = f"Uncalibrated probabilities of {many}, without thresholds: no decisions.json was made for just these."
+    remarks = [OF_DRAWINGS] if ensemble.is_synthetic else []
     if ensemble.untrained:
-        nature += f"\nNot learned, for want of labels: {', '.join(ensemble.untrained)}."
-    return f"{said}. {nature}\n{NOT_CLINICAL}"
+        remarks.append(f"Not learned, for want of labels: {', '.join(ensemble.untrained)}.")
+    return "\n".join([f"{said}. {nature}", *remarks, NOT_CLINICAL])
 
 
 def thresholds_of(ensemble: Ensemble) -> dict[str, float | None] | None:
@@ -80,6 +82,7 @@ def as_json(answers: Sequence[Answer], failures: Sequence[Failure], ensemble: En
         "note": NOT_CLINICAL,
         "models": [str(file) for file in ensemble.files],
         "calibrated": ensemble.decisions is not None,
+        "synthetic": ensemble.is_synthetic,
         "thresholds": thresholds_of(ensemble),
         "images": [
             {
