@@ -31,6 +31,11 @@ def read_table(raw_dir: Path, reading: CheXpert) -> pd.DataFrame:
     return chexpert.read_table(raw_dir, reading) if chexpert.is_there(raw_dir) else nih.read_table(raw_dir)
 
 
+def name_of(raw_dir: Path) -> str:
+    """What the data set in `raw_dir` is called."""
+    return "CheXpert" if chexpert.is_there(raw_dir) else "NIH ChestX-ray14"
+
+
 def read_lists(raw_dir: Path) -> pd.DataFrame:
     """The data set's own split: columns image and list (train_val or test); no rows where it has none.
 

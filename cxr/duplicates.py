@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cxr.progress import progress
 from cxr.tables import SPLITS
 
 SIDE = 32  # blocks along each side of a reduced film
@@ -79,7 +80,8 @@ def survey(images: NDArray[np.uint8]) -> tuple[Hashes, NDArray[np.float64]]:
         common, float64 [SIDE²]: the mean of their fine shapes.
     """
     hashes, total = np.zeros(len(images), np.uint64), np.zeros(SIDE**2)
-    for start in range(0, len(images), _chunk(images)):
+    starts = range(0, len(images), _chunk(images))
+    for start in progress(starts, "look for duplicates", len(starts), "parts"):
         waves = _waves(images[start : start + _chunk(images)])
         bits = waves[:, FINE : FINE + 8, FINE : FINE + 8].reshape(-1, 64) > _FLAT
         hashes[start : start + len(bits)] = np.packbits(bits, axis=1).view(np.uint64)[:, 0]
@@ -91,7 +93,8 @@ def candidates(hashes: Hashes, split_of: NDArray[np.object_]) -> Iterator[Pairs]
     """Pairs of images in different splits with near hashes, in batches; the one in the earlier split first."""
     for earlier, later in combinations(SPLITS, 2):
         first, second = (np.flatnonzero((split_of == split) & (hashes != 0)) for split in (earlier, later))
-        for start in range(0, len(second) if len(first) else 0, _ROWS):
+        starts = range(0, len(second) if len(first) else 0, _ROWS)
+        for start in progress(starts, f"compare {earlier} with {later}", len(starts), "parts"):
             rows = second[start : start + _ROWS]
             # Every hash against every other: one or two nanoseconds a pair, and nothing is missed. Places are sought
             # in one dimension, since numpy is three times slower at it in two.

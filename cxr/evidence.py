@@ -27,6 +27,7 @@ from cxr.measures import (
     precision_recall_f1,
 )
 from cxr.subgroups import Group, counts, enough, groups, largest_gaps, shared_classes
+from cxr.tables import SPLITS
 from cxr.thresholds import Rule
 
 # Which classes each mean is over.
@@ -87,6 +88,19 @@ def headlines(test: pd.DataFrame, errors: pd.DataFrame, images: int, synthetic: 
         "exact_match": test.attrs["exact_match"],
         "test_images": images,
         "synthetic_test_images": images if synthetic else 0,
+    }
+
+
+def splits(sample: pd.DataFrame) -> Report:
+    """Images, patients, and images with each class, of each split."""
+    parts = {name: sample[sample["split"] == name] for name in SPLITS}
+    return {
+        name: {
+            "images": len(part),
+            "patients": part["patient"].nunique(),
+            "positives": {label: int((part[label] == 1).sum()) for label in CLASSES},
+        }
+        for name, part in parts.items()
     }
 
 

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, stdtrit
 
 from cxr.measures import Labels, PerClass, Scores, defined_mean, known
+from cxr.progress import progress
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.uint8]
@@ -139,9 +140,10 @@ def auroc_and_average_precision(
     """
     rarer = np.minimum(resamples.patients_with(labels == 1), resamples.patients_with(labels == 0))
     freedom = rarer.astype(np.float64) - 1
+    classes = zip(labels.T, scores.T, known(labels).T, strict=True)
     ranked = [
         _rank(label[ours], score[ours], resamples.of(ours))
-        for label, score, ours in zip(labels.T, scores.T, known(labels).T, strict=True)
+        for label, score, ours in progress(classes, "resample", labels.shape[1], "classes")
     ]
     areas, precisions = (np.stack(measure, axis=1) for measure in zip(*ranked, strict=True))
     return Bootstrapped(areas[0], areas[1:], freedom), Bootstrapped(precisions[0], precisions[1:], freedom)

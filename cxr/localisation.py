@@ -26,6 +26,7 @@ from scipy import ndimage
 from cxr.evidence import Report, number
 from cxr.intervals import Bootstrapped, Floats, Resamples, average, joined
 from cxr.maps import enlarged
+from cxr.progress import progress
 
 # The width at half maximum, as one measures any peak; not chosen by what it scores.
 PEAK_SHARE = 0.5
@@ -52,7 +53,8 @@ def scores(maps: Iterable[Map], boxes: pd.DataFrame) -> Floats:
         boxes: with x, y, width and height as `cxr.boxes.read_boxes` returns them.
     """
     rectangles = (Rectangle(*row) for row in boxes[list(Rectangle._fields)].to_numpy(np.float64))
-    rows = [score(map_, box) for map_, box in zip(maps, rectangles, strict=True)]
+    pairs = progress(zip(maps, rectangles, strict=True), "map boxes", len(boxes), "boxes")
+    rows = [score(map_, box) for map_, box in pairs]
     return np.array(rows, np.float64).reshape(len(boxes), len(MEASURES))
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cxr.batches import Pixels
 from cxr.processes import ALONE, Processes
+from cxr.progress import progress
 
 
 def predict_logits(network: nn.Module, pixels: Pixels, batch_size: int, processes: Processes = ALONE) -> Tensor:
@@ -14,7 +15,9 @@ def predict_logits(network: nn.Module, pixels: Pixels, batch_size: int, processe
     network.eval()
     batches = in_order(processes.share(np.arange(len(pixels))), batch_size)
     with torch.inference_mode():
-        return processes.gather(torch.cat([network(images).float() for images in pixels.batches(batches)]))
+        seen = pixels.batches(batches)
+        shown = progress(seen, "validate", len(batches), "batches") if processes.is_first else seen
+        return processes.gather(torch.cat([network(images).float() for images in shown]))
 
 
 def in_order(places: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:

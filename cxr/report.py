@@ -33,7 +33,6 @@ from cxr.plots import Curves, precision_recall_curves, roc_curves
 from cxr.report_figures import Line, Panel, fitting_axis, share_axis
 from cxr.report_samples import Chosen, Predicted, Samples, film, overlay
 from cxr.runtime import libraries
-from cxr.tables import SPLITS
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 # The files in `metrics/` that the page is made from.
@@ -47,6 +46,7 @@ TOLD = (
     "members",
     "localisation",
     "duplicates",
+    "data",
 )
 PAIRS_SHOWN = 20  # of images that look like one film
 LIKELY_SHOWN = 3  # classes of a sample image, beside the one that it is shown for
@@ -117,7 +117,6 @@ def context(run: Run) -> dict[str, Any]:
         "synthetic": synthetic,
         "findings": FINDINGS,
         "class_names": CLASSES,
-        "splits": splits(run.sample),
         "networks": run.networks,
         "parameters": parameters(run),
         "libraries": libraries(),
@@ -153,19 +152,6 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
-
-
-def splits(sample: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Images, patients, and images with each class, of each split."""
-    parts = {name: sample[sample["split"] == name] for name in SPLITS}
-    return {
-        name: {
-            "images": len(part),
-            "patients": part["patient"].nunique(),
-            "positives": {label: int((part[label] == 1).sum()) for label in CLASSES},
-        }
-        for name, part in parts.items()
-    }
 
 
 def parameters(run: Run) -> list[tuple[str, object, str]]:

@@ -15,6 +15,7 @@ from torch.nn import functional
 from cxr.batches import Pixels
 from cxr.params import Views
 from cxr.prediction import in_order
+from cxr.progress import progress
 
 
 class View(NamedTuple):
@@ -65,7 +66,8 @@ def predict_probabilities(
     network.eval()
     batches = in_order(np.arange(len(pixels)), batch_size)
     with torch.inference_mode():
-        logits = torch.cat([_logits(network, images, views) for images in pixels.batches(batches)], dim=1)
+        seen = progress(pixels.batches(batches), "predict", len(batches), "batches")
+        logits = torch.cat([_logits(network, images, views) for images in seen], dim=1)
         # All at once: on a CPU the last digit of a sigmoid depends on its place in the tensor.
         return torch.sigmoid(logits.double()).mean(dim=0).cpu().numpy()
 

@@ -2,13 +2,12 @@
 
 Reads: `data/sample.csv`, `data/split.csv`, `data/images.npy`, `data/models/`, `data/curves.csv`, and in `raw_dir`
     boxes and whether the images are synthetic.
-Writes: `metrics/test.json` (the headlines), `metrics/classes.json` (every class), `metrics/intervals.json`,
-    `metrics/operating_points.json`, `metrics/calibration.json`, `metrics/subgroups.json`, `metrics/members.json` (the
-    ensemble beside each of its networks), `metrics/localisation.json` (class maps on boxes),
-    `metrics/duplicates.json` (images in two splits that look like one film), `data/predictions.csv` (image, patient,
-    split, 15 probabilities, for val and test), `data/decisions.json` (calibration and thresholds for these
-    probabilities, and of which networks and views these are) and `plots/`, in it `report.html`, which tells all of it
-    to people.
+Writes: in `metrics/` `test.json` (the headlines), `classes.json` (every class), `intervals.json`,
+    `operating_points.json`, `calibration.json`, `subgroups.json`, `members.json` (the ensemble beside each of its
+    networks), `localisation.json` (class maps on boxes), `data.json` (what is in each split) and `duplicates.json`
+    (images in two splits that look like one film); `data/predictions.csv` (image, patient, split, 15 probabilities,
+    for val and test); `data/decisions.json` (calibration and thresholds for these probabilities, and of which networks
+    and views these are); and `plots/`, in it `report.html`, which tells all of it to people.
 Alone: `python -m stages.evaluate`
 """
 
@@ -28,6 +27,7 @@ from cxr import calibration, evidence, localisation, plots
 from cxr.batches import Pixels, open_images
 from cxr.boxes import boxes_of, read_boxes
 from cxr.calibration import Calibration
+from cxr.datasets import name_of
 from cxr.duplicates import near_duplicates
 from cxr.ensembles import load_member, mean_maps, predict_members, seen_by_no_member
 from cxr.errors import InputError, run_as_script, warn
@@ -90,6 +90,7 @@ def main() -> None:
     decisions = decide(labels[~in_test], probabilities[~in_test], params)
     write_predictions(table, probabilities)
     write_decisions(decisions, params)
+    write_json({"name": name_of(params.raw_dir), "splits": evidence.splits(whole)}, METRICS / "data.json")
 
     note = "synthetic demo images" if is_synthetic(params.raw_dir) else f"{in_test.sum():,} test images"
     each = {member: values[in_test] for member, values in by_member.items()}
@@ -203,7 +204,6 @@ def describe_run(
 def draw_plots(test: Test, classes: pd.DataFrame, bins: int, run: Run) -> None:
     """Write `plots/`: CSV for `dvc plots`, PNGs, and the report for people."""
     labels, probabilities, note, curves = test.labels, test.probabilities, test.note, run.curves
-    intervals, subgroups = run.metrics["intervals"], run.metrics["subgroups"]
     roc = plots.roc_curves(labels, probabilities)
     precision_recall = plots.precision_recall_curves(labels, probabilities)
     with replacing(PLOTS) as folder:
@@ -215,8 +215,8 @@ def draw_plots(test: Test, classes: pd.DataFrame, bins: int, run: Run) -> None:
         plots.confusion_table(classes).to_csv(folder / "confusion.csv", index=False)
         plots.draw_curves(roc, f"ROC by class, {note}", folder / "roc.png")
         plots.draw_curves(precision_recall, f"Precision and recall by class, {note}", folder / "precision_recall.png")
-        plots.draw_classes(classes, intervals["auroc"], note, folder / "classes.png")
-        plots.draw_subgroups(subgroups, note, folder / "subgroups.png")
+        plots.draw_classes(classes, run.metrics["intervals"]["auroc"], note, folder / "classes.png")
+        plots.draw_subgroups(run.metrics["subgroups"], note, folder / "subgroups.png")
         plots.draw_reliability(labels, probabilities, run.predicted.after, bins, note, folder / "reliability.png")
         plots.draw_confusion(classes, note, folder / "confusion.png")
         plots.draw_training(curves, note, folder / "training.png")

@@ -35,6 +35,7 @@ def make_run(images: int = 150, *, synthetic: bool = True, members: int = 2, box
     boxed = _boxes(table) if boxes else _boxes(table)[:0]
     scored = {kind: random.random((len(boxed), len(localisation.MEASURES))) for kind in ("layer_cam", "random")}
     pair = {"image_a": "a.png", "split_a": "train", "image_b": "b.png", "split_b": "test", "correlation": 0.99}
+    whole = pd.concat([table.assign(split=split) for split in ("train", "val", "test")], ignore_index=True)
     metrics = {
         "test": evidence.headlines(measured, errors, images, synthetic),
         "classes": {"synthetic": synthetic, "classes": evidence.by_class(measured)},
@@ -46,13 +47,14 @@ def make_run(images: int = 150, *, synthetic: bool = True, members: int = 2, box
         "localisation": localisation.report(
             scored if boxes else {}, boxed, drawn.of(boxed["place"].to_numpy(np.int64))
         ),
+        "data": {"name": "NIH ChestX-ray14", "splits": evidence.splits(whole)},
         "duplicates": {"pairs": [{**pair, "distance": 2}]},
     }
     return Run(
         predicted=predicted,
         samples=_samples(predicted, random),
         metrics=metrics,
-        sample=pd.concat([table.assign(split=split) for split in ("train", "val", "test")], ignore_index=True),
+        sample=whole,
         official=pd.DataFrame({"image": [], "list": []}, dtype=str),
         networks={str(member): _description(member) for member in each},
         params={"batch_size": 16, "views": {"flip": True, "shift": 0.0}},

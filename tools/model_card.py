@@ -22,7 +22,7 @@ from cxr.report_figures import in_words
 
 CARD = Path("MODEL_CARD.md")
 TEMPLATE = Path(__file__).with_suffix(".md")
-TOLD = ("test", "classes", "intervals", "operating_points", "calibration", "subgroups", "members", "duplicates")
+TOLD = ("test", "classes", "intervals", "operating_points", "calibration", "subgroups", "members", "duplicates", "data")
 RATES = ("sensitivity", "specificity", "ppv", "npv")
 
 
