@@ -61,7 +61,7 @@ clean: ## Remove the environment and tool caches; data, checkpoints and DVC's ca
 	python -m pip install --quiet --requirement requirements-app.txt
 	touch $@
 
-.venv/tests: requirements.txt requirements-predict.txt requirements-app.txt requirements-dev.txt | .venv/bin/python
+.venv/tests: requirements.txt requirements-predict.txt requirements-app.txt requirements-export.txt requirements-dev.txt | .venv/bin/python
 	python -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
 

@@ -232,7 +232,7 @@ def test_without_decisions_or_with_old_ones_the_next_command_is_named(
 ) -> None:
     image, model = (project / path for path in ("images/00000000_000.png", "data/models/test_resnet-1.safetensors"))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"no data/decisions.json; run `dvc repro`.* --model"):
+    with pytest.raises(InputError, match=r"no data/decisions.json; run `dvc repro`.* name model files"):
         call_here(monkeypatch, image)
     assert not predicted(monkeypatch, tmp_path / "a.json", image, "--model", model)["calibrated"]
     (tmp_path / "data").mkdir()

@@ -34,6 +34,7 @@ class Decisions(NamedTuple):
     views: Views
     calibration: Calibration
     thresholds: NDArray[np.float64]  # of probabilities before calibration, [15]
+    rule: str  # that chose them
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,14 +105,14 @@ def load_ensemble(files: Sequence[Path], device: torch.device) -> Ensemble:
     """
     decisions = read_decisions(DECISIONS) if DECISIONS.is_file() else None
     if not files and decisions is None:
-        raise InputError(f"there is no {DECISIONS}; run `dvc repro` or `dvc pull`, or name model files with --model")
+        raise InputError(f"there is no {DECISIONS}; run `dvc repro` or `dvc pull`, or name model files (--help)")
     if not files and decisions:
         files = [MODELS / f"{member}.safetensors" for member in decisions.members]
     loaded = {path: networks.load(path) for path in files}
     sizes = {path: about["image_size"] for path, (_, about) in loaded.items()}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{path} {size} px" for path, size in sizes.items())
-        raise InputError(f"--model: one ensemble sees images of one size, and these were trained at {told}")
+        raise InputError(f"one ensemble sees images of one size, and these were trained at {told}")
     ours = decisions if decisions and sorted(decisions.sha256) == sorted(map(sha256, loaded)) else None
     classifiers = [classifier.to(device) for classifier, _ in loaded.values()]
     size, is_synthetic = next(iter(sizes.values())), ours is not None and _measured_on_drawings()
@@ -137,6 +138,7 @@ def read_decisions(path: Path) -> Decisions:
             Views.model_validate(content["views"]),
             Calibration.from_dict(content["calibration"]),
             np.array(content["thresholds"], np.float64),
+            content["rule"],
         )
     except KeyError as error:
         raise InputError(f"{path} has no {error}: it is of an older version; run `dvc repro`") from None

@@ -1,0 +1,1 @@
+"""Trained networks as one ONNX file, for systems that have neither PyTorch nor this project."""
