@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 
@@ -104,3 +106,15 @@ def test_no_heat_map_shows_what_was_not_learned(folder: Path) -> None:
     image = next((folder / "raw/valid").rglob("view1_frontal.jpg"))
     done = run_module("tools.predict", folder, str(image), "--heatmaps", "maps", "--class", UNSHARED[0])
     assert f"--class {UNSHARED[0]}: the networks have not learned it" in error_of(done)
+
+
+def test_an_exported_file_leaves_out_what_was_not_learned(folder: Path) -> None:
+    done = run_module("tools.export", folder)
+    assert done.returncode == 0, done.stderr
+    session = onnxruntime.InferenceSession(folder / "data/ensemble.onnx", providers=["CPUExecutionProvider"])
+    about = session.get_modelmeta().custom_metadata_map
+    assert json.loads(about["untrained"]) == UNSHARED
+    probabilities, called = session.run(None, {"images": np.load(folder / "data/images.npy")[:20]})
+    unlearned = [CLASSES.index(name) for name in UNSHARED]
+    assert np.isnan(probabilities).sum() == np.isnan(probabilities[:, unlearned]).sum() == 20 * len(UNSHARED)
+    assert not called[:, unlearned].any()

@@ -226,18 +226,19 @@ def test_the_graph_is_of_a_named_opset_and_takes_any_number_of_images(project: P
 def test_whether_images_were_drawn_is_told_where_the_metrics_are_of_the_same_run(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(metadata, "METRICS", tmp_path)
-    ensemble = command.load_ensemble([], torch.device("cpu"))
-    assert metadata.describe(ensemble)["synthetic"] == "null"
-    assert ensemble.decisions
-    rows = zip(CLASSES, ensemble.decisions.thresholds.tolist(), strict=True)
-    thresholds = {name: {"threshold": threshold} for name, threshold in rows}
-    content = {"synthetic": True, "classes": thresholds}
-    write_json(content, tmp_path / "classes.json")
-    assert metadata.describe(ensemble)["synthetic"] == "true"
-    thresholds["Edema"]["threshold"] += 1e-9
-    write_json(content, tmp_path / "classes.json")
-    assert metadata.describe(ensemble)["synthetic"] == "null"
+    def told() -> str:
+        return metadata.describe(command.load_ensemble([], torch.device("cpu")))["synthetic"]
+
+    monkeypatch.setattr("tools.predict.ensemble.METRICS", tmp_path)
+    assert told() == "null"
+    thresholds = json.loads((project / "data/decisions.json").read_text())["thresholds"]
+    rows = {name: {"threshold": threshold} for name, threshold in zip(CLASSES, thresholds, strict=True)}
+    for synthetic, word in ((True, "true"), (False, "false")):
+        write_json({"synthetic": synthetic, "classes": rows}, tmp_path / "classes.json")
+        assert told() == word
+    rows["Mass"] = {"threshold": 0.123}
+    write_json({"synthetic": True, "classes": rows}, tmp_path / "classes.json")
+    assert told() == "null"
 
 
 def test_every_view_is_that_of_predict(project: Path) -> None:

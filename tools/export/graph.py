@@ -23,6 +23,7 @@ class Whole(nn.Module):
     slope: Tensor
     intercept: Tensor
     thresholds: Tensor | None
+    learned: Tensor | None
 
     def __init__(self, ensemble: Ensemble) -> None:
         """Take over an ensemble; one without decisions is neither calibrated nor has it thresholds."""
@@ -33,18 +34,24 @@ class Whole(nn.Module):
         self.views = ensemble.views
         self.register_buffer("slope", torch.from_numpy(calibration.slope).float())
         self.register_buffer("intercept", torch.from_numpy(calibration.intercept).float())
-        self.register_buffer("thresholds", torch.tensor(list(limits.values())) if limits else None)
+        of_classes = [np.nan if value is None else value for value in limits.values()] if limits else []
+        self.register_buffer("thresholds", torch.tensor(of_classes) if limits else None)
+        learned = torch.tensor([name not in ensemble.untrained for name in CLASSES])
+        self.register_buffer("learned", learned if ensemble.untrained else None)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Probabilities, float32 [images, 15], and where there are thresholds what is called, bool [images, 15].
 
-        Those of `tools.predict` for uint8 `images`, [images, size, size]: calibrated where there are decisions.
+        Those of `tools.predict` for uint8 `images`, [images, size, size]: calibrated where there are decisions, and nan
+        of a class that was not learned.
         """
         pixels = images.unsqueeze(1) / 255
         # All views in one pass, so that the file holds each network once.
         seen = torch.cat([_seen(view, pixels) for view in self.views])
         logits = [classifier(seen).unflatten(0, (len(self.views), -1)) for classifier in self.classifiers]
         probabilities = torch.sigmoid(self.slope * mean_log_odds(torch.cat(logits)) + self.intercept)
+        if self.learned is not None:
+            probabilities = torch.where(self.learned, probabilities, torch.nan)
         return (probabilities,) if self.thresholds is None else (probabilities, probabilities >= self.thresholds)
 
 

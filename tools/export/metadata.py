@@ -7,8 +7,7 @@ from typing import Any
 from cxr import networks
 from cxr.files import sha256
 from cxr.findings import CLASSES
-from cxr.paths import METRICS
-from tools.predict.ensemble import Decisions, Ensemble
+from tools.predict.ensemble import Ensemble
 from tools.predict.output import NOT_CLINICAL, thresholds_of
 
 LICENCE = "MIT"
@@ -38,9 +37,10 @@ def describe(ensemble: Ensemble) -> dict[str, str]:
         "views": [view._asdict() for view in ensemble.views],
         "members": [describe_member(file) for file in ensemble.files],
         "calibrated": decisions is not None,
+        "untrained": list(ensemble.untrained),
         "threshold_rule": decisions.rule if decisions else None,
         "thresholds": thresholds_of(ensemble),
-        "synthetic": are_images_synthetic(decisions),
+        "synthetic": ensemble.is_synthetic,
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()}
 
@@ -71,14 +71,3 @@ def describe_member(file: Path) -> dict[str, Any]:
     about = networks.describe(file)
     kept = {name: about.get(name) for name in ("model", "seed", "channels", "attention")}
     return {"name": file.stem, "sha256": sha256(file), **kept}
-
-
-def are_images_synthetic(decisions: Decisions | None) -> bool | None:
-    """Whether the images of the run were drawn ones, as its metrics say; None where there are none of just this run."""
-    path = METRICS / "classes.json"
-    if decisions is None or not path.is_file():
-        return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    # Thresholds have every digit: no two runs share them by chance.
-    is_of_this_run = [content["classes"][name]["threshold"] for name in CLASSES] == decisions.thresholds.tolist()
-    return bool(content["synthetic"]) if is_of_this_run else None

@@ -105,10 +105,16 @@ def check_numbers(ensemble: Ensemble, path: Path) -> float | None:
     raw = ensemble.predict(squares)
     expected = ensemble.decisions.calibration.apply(raw) if ensemble.decisions else raw
     found = run_file(path, squares), run_file(path, squares[:1])
-    difference = max(float(np.abs(each - expected[: len(each)]).max()) for each in found)
+    difference = max(distance(each, expected[: len(each)]) for each in found)
     if not difference <= TOLERANCE:
         raise InputError(f"the file's probabilities differ from the networks' by {difference:.1e}: it is not kept")
     return difference
+
+
+def distance(found: NDArray[np.float32], expected: NDArray[np.float64]) -> float:
+    """The largest difference of two arrays; infinite where one alone has a number."""
+    known = ~np.isnan(expected)
+    return float(np.abs(found - expected)[known].max()) if np.array_equal(known, ~np.isnan(found)) else np.inf
 
 
 def run_file(path: Path, squares: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from cxr.batches import Pixels
 from cxr.calibration import Calibration
 from cxr.ensembles import mean_maps
 from cxr.errors import InputError
+from cxr.evidence import number
 from cxr.files import sha256
 from cxr.findings import CLASSES
 from cxr.maps import layer_cam, methods_of
@@ -48,7 +49,7 @@ class Ensemble:
         decisions: made for exactly these networks; None where none were.
         untrained: classes that a network has not learned, for want of labels: their probabilities are nan.
         device: where they compute.
-        is_synthetic: whether the decisions are known to come from drawings, and the networks with them.
+        is_synthetic: whether the images of the run were drawn ones; None where that is not known.
     """
 
     files: tuple[Path, ...]
@@ -57,7 +58,7 @@ class Ensemble:
     decisions: Decisions | None
     untrained: tuple[str, ...]
     device: torch.device
-    is_synthetic: bool
+    is_synthetic: bool | None
 
     @property
     def views(self) -> list[View]:
@@ -115,15 +116,20 @@ def load_ensemble(files: Sequence[Path], device: torch.device) -> Ensemble:
         raise InputError(f"one ensemble sees images of one size, and these were trained at {told}")
     ours = decisions if decisions and sorted(decisions.sha256) == sorted(map(sha256, loaded)) else None
     classifiers = [classifier.to(device) for classifier, _ in loaded.values()]
-    size, is_synthetic = next(iter(sizes.values())), ours is not None and _measured_on_drawings()
+    size, is_synthetic = next(iter(sizes.values())), _are_images_synthetic(ours)
     untrained = {name for _, about in loaded.values() for name in about.get("untrained", [])}
     return Ensemble(tuple(loaded), classifiers, size, ours, tuple(sorted(untrained)), device, is_synthetic)
 
 
-def _measured_on_drawings() -> bool:
-    """What evaluate says in the metrics that it wrote beside the decisions."""
+def _are_images_synthetic(decisions: Decisions | None) -> bool | None:
+    """Whether the images of the run were drawn ones, as its metrics say; None where there are none of just this run."""
     path = METRICS / "classes.json"
-    return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8")).get("synthetic"))
+    if decisions is None or not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    # Thresholds have every digit: no two runs share them by chance.
+    measured = [content["classes"][name]["threshold"] for name in CLASSES]
+    return bool(content["synthetic"]) if measured == [number(value) for value in decisions.thresholds] else None
 
 
 def read_decisions(path: Path) -> Decisions:
