@@ -42,6 +42,7 @@ from cxr.tables import label_matrix
 from tools.revisions import WORKSPACE, TestSet, read_test_set, share
 
 SEED = 1
+RESAMPLES = 2000
 # With fewer, no p-value could reach 0.05 once it is corrected over the classes: 15 / (1 + 299).
 FEWEST_RESAMPLES = 299
 
@@ -185,7 +186,7 @@ def command_line() -> argparse.ArgumentParser:
     )
     parser.add_argument("a", nargs="?", default="HEAD", metavar="REV_A", help="what to compare with (default: HEAD)")
     parser.add_argument("b", nargs="?", default=WORKSPACE, metavar="REV_B", help="what is new (default: workspace)")
-    parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="of the patients (default: 2000)")
+    parser.add_argument("--resamples", type=int, default=RESAMPLES, metavar="N", help=f"default: {RESAMPLES}")
     parser.add_argument("--json", action="store_true", help="print JSON, every digit, and no table")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the differences with their intervals")
     return parser
