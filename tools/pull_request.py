@@ -38,8 +38,7 @@ def comment(base: str, head: str) -> str:
     Raises:
         InputError: where there is no such commit, they share no history, or DVC cannot read one of them.
     """
-    new = _git("rev-parse", "--short", f"{head}^{{commit}}")
-    old = _git("rev-parse", "--short", _git("merge-base", base, head))
+    new, old = short(head), fork(base, head)
     parts = [
         f"### What {new} changes, beside {old}",
         lock_remark(stale_stages(new)),
@@ -48,6 +47,24 @@ def comment(base: str, head: str) -> str:
         more_than_noise(old, new),
     ]
     return "\n\n".join(parts)
+
+
+def short(name: str) -> str:
+    """The short hash of the commit that has this name; InputError where there is none."""
+    try:
+        return _git("rev-parse", "--short", f"{name}^{{commit}}")
+    except InputError as error:
+        raise InputError(f"{name} is no commit that git knows here; `git fetch`, or name another ({error})") from None
+
+
+def fork(base: str, head: str) -> str:
+    """The short hash of the last commit that both have in common; InputError where there is none."""
+    commits = short(base), short(head)
+    try:
+        ancestor = _git("merge-base", *commits)
+    except InputError:
+        raise InputError(f"{base} and {head} have no commit in common here; try `git fetch --unshallow`") from None
+    return short(ancestor)
 
 
 def stale_stages(commit: str) -> dict[str, list[str]]:

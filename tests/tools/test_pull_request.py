@@ -181,7 +181,11 @@ def test_a_long_table_is_folded_and_an_empty_one_is_a_sentence() -> None:
 def test_what_is_no_commit_or_has_no_pipeline_ends_with_one_message(
     repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert error_of(call(repository, "main", "nonesuch")).startswith("error: git rev-parse --short nonesuch^{commit}: ")
+    assert error_of(call(repository, "main", "nonesuch")).startswith("error: nonesuch is no commit that git knows here")
+    monkeypatch.chdir(repository)
+    alone = run(repository, "git", "commit-tree", "-m", "Alone", "HEAD^{tree}").strip()
+    with pytest.raises(InputError, match="have no commit in common here; try `git fetch --unshallow`"):
+        pull_request.comment(alone, "HEAD")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="not a git repository"):
         pull_request.comment("HEAD~1", "HEAD")
