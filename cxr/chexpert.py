@@ -35,7 +35,7 @@ _COLUMNS = {
     **{name: name for name in SHARED},
 }
 _SEX = {"Male": "M", "Female": "F", "Unknown": ""}
-_NAME = r"(?P<image>(?:train|valid)/patient(?P<patient>\d{1,18})/study\d+/view\d+_(?:frontal|lateral)\.jpg)$"
+_NAME = r"(?:^|/)(?P<image>(?:train|valid)/patient(?P<patient>\d{1,18})/study\d+/view\d+_(?:frontal|lateral)\.jpg)$"
 _MEANING = {"unknown": UNKNOWN, "negative": 0, "positive": 1}
 
 
