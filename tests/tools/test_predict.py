@@ -250,6 +250,18 @@ def test_without_decisions_or_with_old_ones_the_next_command_is_named(
             call_here(monkeypatch, image)
 
 
+def test_where_a_failed_run_took_the_networks_the_way_back_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    shutil.copyfile(project / "data/decisions.json", tmp_path / "data/decisions.json")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match=r"no data/models/test_resnet-1\.safetensors, .*`git checkout \. && dvc checkout`"
+    ):
+        call_here(monkeypatch, project / "images/00000000_000.png")
+
+
 def test_networks_that_know_drawings_only_say_so(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,6 +109,7 @@ def load_ensemble(files: Sequence[Path], device: torch.device) -> Ensemble:
         raise InputError(f"there is no {DECISIONS}; run `dvc repro` or `dvc pull`, or name model files (--help)")
     if not files and decisions:
         files = [MODELS / f"{member}.safetensors" for member in decisions.members]
+        _check_there(files)
     loaded = {path: networks.load(path) for path in files}
     sizes = {path: about["image_size"] for path, (_, about) in loaded.items()}
     if len(set(sizes.values())) > 1:
@@ -119,6 +120,15 @@ def load_ensemble(files: Sequence[Path], device: torch.device) -> Ensemble:
     size, is_synthetic = next(iter(sizes.values())), _are_images_synthetic(ours)
     untrained = {name for _, about in loaded.values() for name in about.get("untrained", [])}
     return Ensemble(tuple(loaded), classifiers, size, ours, tuple(sorted(untrained)), device, is_synthetic)
+
+
+def _check_there(files: Sequence[Path]) -> None:
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing:
+        raise InputError(
+            f"there is no {', '.join(missing)}, which {DECISIONS} is for; `git checkout . && dvc checkout` goes back "
+            "to the last commit, `dvc pull` fetches what was pushed, and `dvc repro` makes it again"
+        )
 
 
 def _are_images_synthetic(decisions: Decisions | None) -> bool | None:
