@@ -38,13 +38,14 @@ lint: .venv/tests ## Mend what a linter can, and check types
 accept: .venv/tests ## Full-size checks: twin clones, kills at random moments, shuffled labels (half an hour)
 	pytest -m accept --timeout 7200 --capture no
 
-bench: .venv/bench ## Time what two cores can time, beside what else one could use (half an hour)
+bench: .venv/bench ## Time what two cores can time, beside what else one could use (40 minutes)
 	python -m benchmarks.resize
 	python -m benchmarks.resize --memory 500 5000
 	python -m benchmarks.input
 	python -m benchmarks.training
 	python -m benchmarks.tables
 	python -m benchmarks.no_op
+	python -m benchmarks.predict
 
 clean: ## Remove the environment and tool caches; data, checkpoints and DVC's cache stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

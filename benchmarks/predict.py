@@ -5,7 +5,7 @@ resize and that pass together, which is the same work as predict's. These are ti
 commands follow, with Python's start; that of evaluate measures, draws and reports as well. The network is the demo's,
 and what predict says is held to evaluate's predictions first.
 
-Run: `python -m benchmarks.predict` (20 minutes) in a checkout that has `data/models`; with `--originals` the images are
+Run: `python -m benchmarks.predict` (8 minutes) in a checkout that has `data/models`; with `--originals` the images are
     71 gray ones of NIH's of 1024 x 1024 pixels, which take longer to decode.
 """
 
