@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.data import ROOT, sample_table, write_params
 from benchmarks.timing import alternate, show, show_machine
+from cxr.decisions import decide
 from cxr.evidence import measure
 from cxr.intervals import resample_patients
 from cxr.members import Member
@@ -81,7 +82,7 @@ def measures_at(images: int) -> Callable[[], object]:
     params = read_params(EvaluateParams, ROOT / "params.yaml")
 
     def work() -> None:
-        decisions = evaluate.decide(labels, scores, params)
+        decisions = decide(labels, scores, params.threshold)
         rows, none = np.arange(images), np.empty((0, 1, 1), np.uint8)
         test = evaluate.Test(table, labels, {Member("one", 1): scores}, scores, none, rows, "random scores")
         classes = measure(labels, scores, decisions.thresholds)

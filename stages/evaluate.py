@@ -2,12 +2,13 @@
 
 Reads: `data/sample.csv`, `data/split.csv`, `data/images.npy`, `data/models/`, `data/curves.csv`, and in `raw_dir`
     boxes and whether the images are synthetic.
-Writes: in `metrics/` `test.json` (the headlines), `classes.json` (every class), `intervals.json`,
-    `operating_points.json`, `calibration.json`, `subgroups.json`, `members.json` (the ensemble beside each of its
-    networks), `localisation.json` (class maps on boxes), `data.json` (what is in each split) and `duplicates.json`
-    (images in two splits that look like one film); `data/predictions.csv` (image, patient, split, 15 probabilities,
-    for val and test); `data/decisions.json` (calibration and thresholds for these probabilities, and of which networks
-    and views these are); and `plots/`, in it `report.html`, which tells all of it to people.
+Writes: `metrics/test.json` (the headlines), `metrics/classes.json` (every class), `metrics/intervals.json`,
+    `metrics/operating_points.json`, `metrics/calibration.json`, `metrics/subgroups.json`, `metrics/members.json` (the
+    ensemble beside each of its networks), `metrics/localisation.json` (class maps on boxes), `metrics/data.json` (what
+    is in each split), `metrics/duplicates.json` (images in two splits that look like one film), `data/predictions.csv`
+    (image, patient, split, 15 probabilities, for val and test), `data/decisions.json` (calibration and thresholds for
+    these probabilities, and of which networks and views these are) and `plots/`, in it `report.html`, which tells all
+    of it to people.
 Alone: `python -m stages.evaluate`
 """
 
@@ -23,11 +24,11 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from cxr import calibration, evidence, localisation, plots
+from cxr import evidence, localisation, plots
 from cxr.batches import Pixels, open_images
 from cxr.boxes import boxes_of, read_boxes
-from cxr.calibration import Calibration
 from cxr.datasets import name_of
+from cxr.decisions import Decisions, decide
 from cxr.duplicates import near_duplicates
 from cxr.ensembles import load_member, mean_maps, predict_members, seen_by_no_member
 from cxr.errors import InputError, run_as_script, warn
@@ -45,21 +46,8 @@ from cxr.report import Run, gather_run, write_report
 from cxr.report_samples import Predicted, take_samples
 from cxr.runtime import prepare
 from cxr.tables import is_synthetic, label_matrix, read_sample_with_split
-from cxr.thresholds import choose
 
 BOOTSTRAP_SEED = 1
-
-
-class Decisions(NamedTuple):
-    """What validation chose."""
-
-    calibration: Calibration
-    thresholds: NDArray[np.float64]  # of probabilities before calibration, float [15]
-
-    @property
-    def calibrated_thresholds(self) -> NDArray[np.float64]:
-        """The same decisions, of probabilities after calibration."""
-        return self.calibration.apply(self.thresholds[None])[0]
 
 
 class Test(NamedTuple):
@@ -87,7 +75,7 @@ def main() -> None:
     probabilities = np.mean(list(by_member.values()), axis=0)
     # What no network has learned is not measured.
     labels = np.where(np.isnan(probabilities), np.uint8(UNKNOWN), label_matrix(table))
-    decisions = decide(labels[~in_test], probabilities[~in_test], params)
+    decisions = decide(labels[~in_test], probabilities[~in_test], params.threshold)
     write_predictions(table, probabilities)
     write_decisions(decisions, params)
     write_json({"name": name_of(params.raw_dir), "splits": evidence.splits(whole)}, METRICS / "data.json")
@@ -102,12 +90,6 @@ def main() -> None:
     write_json(localise(test, params, drawn, classifiers, device), METRICS / "localisation.json")
     report_duplicates(images, whole)
     draw_plots(test, classes, params.calibration_bins, describe_run(test, whole, decisions, params, classifiers))
-
-
-def decide(labels: NDArray[np.uint8], probabilities: NDArray[np.float64], params: EvaluateParams) -> Decisions:
-    """Calibration and thresholds, from validation alone."""
-    thresholds = choose(params.threshold.rule, labels, probabilities, params.threshold.sensitivity)
-    return Decisions(calibration.fit(labels, probabilities), thresholds)
 
 
 def write_decisions(decisions: Decisions, params: EvaluateParams) -> None:

@@ -16,12 +16,14 @@ import shutil
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from cxr import checkpoints, networks, processes
 from cxr.batches import Pixels, open_images
@@ -134,11 +136,13 @@ def train_member(member: Member, params: TrainParams, data: Data, team: Processe
         training.restore(state)
     if folder:
         announce(member, data, team, len(training.curve) + 1)
+    started, before = monotonic(), len(training.curve)
     while not training.is_finished:
         row = training.run_epoch(member.seed, data.train, data.val)
         if folder:
             checkpoints.save_last(training.state(), folder)
-            report(row, params.epochs)
+            done = len(training.curve)
+            report(row, params.epochs, (params.epochs - done) * (monotonic() - started) / (done - before))
     if folder:
         about = {"seed": member.seed, "patients": data.patients, **untrained(data.train.labels)}
         finish(training, architecture, about, folder)
@@ -157,11 +161,12 @@ def announce(member: Member, data: Data, team: Processes, start: int) -> None:
     print(f"{member.model}, seed {member.seed}: {len(labels):,} images on {where}, epoch {start} on", flush=True)
 
 
-def report(row: dict[str, float], epochs: int) -> None:
-    """Say what an epoch came to."""
+def report(row: dict[str, float], epochs: int, left: float) -> None:
+    """Say what an epoch came to, and how many seconds are left if the others take as long."""
     print(
         f"epoch {row['epoch']:>3} of {epochs}  train loss {row['train_loss']:.4f}  "
-        f"val loss {row['val_loss']:.4f}  val AUROC {row['val_auroc']:.4f}  lr {row['lr']:.2e}",
+        f"val loss {row['val_loss']:.4f}  val AUROC {row['val_auroc']:.4f}  lr {row['lr']:.2e}  "
+        f"{tqdm.format_interval(left)} left",
         flush=True,
     )
 

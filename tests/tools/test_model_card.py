@@ -86,7 +86,10 @@ def test_an_ensemble_on_nihs_split_is_told(tmp_path: Path) -> None:
     assert text.startswith("# Model card: a-1, a-2, b_c-1, b_c-2\n")
     assert "An ensemble of 4 networks" in text
     assert "`a`, `b_c` of timm" in text
-    assert row_of(text, "train")[0] == "90 % of NIH's train_val list"
+    assert "Test is the data set's own" in text
+    for name, title in (("train", "train"), ("val", "validation"), ("test", "test")):
+        part = load("data")["splits"][name]
+        assert row_of(text, title)[:2] == [f"{part['images']:,}", f"{part['patients']:,}"]
 
 
 def test_what_is_undefined_is_called_so() -> None:
