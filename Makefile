@@ -28,7 +28,7 @@ test: .venv/tests ## Lint, check types, and run the tests
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest
+	pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/tests ## Mend what a linter can, and check types
 	ruff check --fix .
