@@ -17,6 +17,9 @@ import os
 # Before PyTorch loads: threads that wait must sleep. On a busy CPU, spinning makes a step up to 75 times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +45,7 @@ from cxr.members import Member, list_members
 from cxr.networks import Classifier
 from cxr.params import EvaluateParams, read_params
 from cxr.paths import DECISIONS, IMAGES, METRICS, PLOTS, PREDICTIONS, SAMPLE, SPLIT
+from cxr.progress import progress
 from cxr.report import Run, gather_run, write_report
 from cxr.report_samples import Predicted, take_samples
 from cxr.runtime import prepare
@@ -195,17 +199,23 @@ def draw_plots(test: Test, classes: pd.DataFrame, bins: int, run: Run) -> None:
         curves.to_csv(folder / "training.csv", index=False)
         classes[["auroc", "average_precision", "positives"]].to_csv(folder / "classes.csv")
         plots.confusion_table(classes).to_csv(folder / "confusion.csv", index=False)
-        plots.draw_curves(roc, f"ROC by class, {note}", folder / "roc.png")
-        plots.draw_curves(precision_recall, f"Precision and recall by class, {note}", folder / "precision_recall.png")
-        plots.draw_classes(classes, run.metrics["intervals"]["auroc"], note, folder / "classes.png")
-        plots.draw_subgroups(run.metrics["subgroups"], note, folder / "subgroups.png")
-        plots.draw_reliability(labels, probabilities, run.predicted.after, bins, note, folder / "reliability.png")
-        plots.draw_confusion(classes, note, folder / "confusion.png")
-        plots.draw_training(curves, note, folder / "training.png")
-        plots.draw_samples(
-            lambda place: test.images[test.rows[place]], labels, probabilities, note, folder / "sample_images.png"
-        )
-        write_report(run, folder / "report.html")
+        drawings: dict[str, Callable[[Path], None]] = {
+            "roc.png": partial(plots.draw_curves, roc, f"ROC by class, {note}"),
+            "precision_recall.png": partial(
+                plots.draw_curves, precision_recall, f"Precision and recall by class, {note}"
+            ),
+            "classes.png": partial(plots.draw_classes, classes, run.metrics["intervals"]["auroc"], note),
+            "subgroups.png": partial(plots.draw_subgroups, run.metrics["subgroups"], note),
+            "reliability.png": partial(plots.draw_reliability, labels, probabilities, run.predicted.after, bins, note),
+            "confusion.png": partial(plots.draw_confusion, classes, note),
+            "training.png": partial(plots.draw_training, curves, note),
+            "sample_images.png": partial(
+                plots.draw_samples, lambda place: test.images[test.rows[place]], labels, probabilities, note
+            ),
+            "report.html": partial(write_report, run),
+        }
+        for name, draw in progress(drawings.items(), "draw", len(drawings), "figures"):
+            draw(folder / name)
 
 
 def report(test: pd.DataFrame, compared: evidence.Report, images: int, synthetic: bool) -> None:
