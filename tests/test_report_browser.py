@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -12,29 +11,26 @@ import pytest
 from cxr.findings import CLASSES
 from cxr.report import Run, write_report
 from cxr.report_figures import in_words
+from tests.browser import CHROMIUM, OPTIONS, PHONE, WIDE
 from tests.reported import make_run
 
-BROWSER = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(
-    BROWSER is None,
+    CHROMIUM is None,
     reason="NO BROWSER: the report was not tried in one; `apt-get install chromium` (as .ci/run does) and test again",
 )
 # Nothing of its own that a browser would do besides showing the page.
 QUIET = (
+    *OPTIONS,
     "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
     "--no-first-run",
-    "--disable-background-networking",
     "--disable-component-update",
-    "--disable-dev-shm-usage",
     "--enable-logging=stderr",
     "--allow-file-access-from-files",
     "--host-resolver-rules=MAP * ~NOTFOUND",
 )
 # What chromium's log calls the initiator of what it asks for by itself, as the time.
 NO_PAGE = "not an origin"
-PHONE, WIDE, SCROLLBAR = 390, 1280, 20  # pixels
+SCROLLBAR = 20  # pixels
 # A window is never as narrow as a phone; a frame may be.
 FRAME = """<iframe src="{name}" width="{width}" height="900" style="border: 0"></iframe><script>onload = () => {{
 const page = document.querySelector("iframe").contentDocument.documentElement;
@@ -56,7 +52,7 @@ def visit(path: Path) -> Visit:
     profile = path.with_suffix(".profile")
     options = [f"--log-net-log={log}", f"--user-data-dir={profile}", f"--window-size={WIDE},1000", "--dump-dom"]
     done = subprocess.run(
-        [str(BROWSER), *QUIET, *options, path.as_uri()], capture_output=True, text=True, timeout=120, check=False
+        [str(CHROMIUM), *QUIET, *options, path.as_uri()], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from cxr.findings import CLASSES
+from tests.browser import CHROMIUM, OPTIONS, PHONE, WIDE
 from tests.conftest import files_in
 from tests.project import ROOT
 from tests.tools.test_predict import chest, dicom
@@ -33,20 +33,15 @@ from tests.trained import train_project
 from tools.app.samples import Sample, read_samples
 from tools.predict import command
 
-BROWSER = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(
-    BROWSER is None,
+    CHROMIUM is None,
     reason="NO BROWSER: tools.app was not tried in one; `apt-get install chromium` (as .ci/run does) and test again",
 )
 # Names lead nowhere, but this machine's own.
 QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
+    *OPTIONS,
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE localhost , EXCLUDE 127.0.0.1",
 )
-PHONE, WIDE = 390, 1280  # pixels
 VISITORS = 10
 TOO_LARGE = 51 * 2**20  # bytes
 
@@ -134,7 +129,7 @@ def predict(server: Server, *words: str | Path) -> None:
 def browser() -> Iterator[Browser]:
     expect.set_options(timeout=60_000)  # a busy machine is slow, and no mistake of the page
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=list(QUIET))
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
         yield opened
         opened.close()
 
