@@ -1,4 +1,4 @@
-"""How often the intervals of `cxr/intervals.py` cover the truth, and how often two equals are told apart.
+"""How often the intervals of `cxr/evaluation/bootstrap.py` cover the truth, and how often two equals are told apart.
 
 Both should be near their level: 95 and 5 times in 100. Labels and scores are simulated, with patients as clusters: a
 geometric number of images a patient, 3.6 in the mean; a patient's labels resemble each other, and so do the scores of
@@ -21,8 +21,15 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from cxr.errors import InputError, run_as_script
-from cxr.intervals import LEVEL, Bootstrapped, auroc_and_average_precision, difference, joined, resample_patients
+from cxr.core.errors import InputError, run_as_script
+from cxr.evaluation.bootstrap import (
+    ALPHA,
+    BootstrapDistribution,
+    auroc_and_average_precision,
+    bootstrap_patients,
+    concatenate,
+    difference,
+)
 
 Floats = NDArray[np.float64]
 
@@ -106,7 +113,7 @@ class Outcome:
     @classmethod
     def of(cls, study: Study, truth: Truth, patient: NDArray[np.intp], resamples: int, seed: int) -> Self:
         """Measure `study` as if its images were clustered by `patient`."""
-        drawn = resample_patients(patient, resamples, seed)
+        drawn = bootstrap_patients(patient, resamples, seed)
         measures = auroc_and_average_precision(study.labels, study.first, drawn)
         auroc, precision = (_with_mean(measure) for measure in measures)
         other = _with_mean(auroc_and_average_precision(study.labels, study.second, drawn)[0])
@@ -115,12 +122,12 @@ class Outcome:
             _covered(intervals, truth.auroc),
             np.diff(intervals)[:, 0],
             _covered(precision.interval(), truth.average_precision()),
-            np.where(np.isnan(p_value), np.nan, p_value <= LEVEL),
+            np.where(np.isnan(p_value), np.nan, p_value <= ALPHA),
         )
 
 
-def _with_mean(measure: Bootstrapped) -> Bootstrapped:
-    return joined(measure, measure.mean(range(len(measure.value))))
+def _with_mean(measure: BootstrapDistribution) -> BootstrapDistribution:
+    return concatenate(measure, measure.mean(range(len(measure.value))))
 
 
 def _covered(intervals: Floats, truth: Floats) -> Floats:

@@ -9,7 +9,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr.findings import CLASSES
+from cxr.core.labels import CLASSES
 
 ROOT = Path(__file__).resolve().parent.parent
 ORIGINALS = ROOT.parent / "shared/nih-originals/images"

@@ -30,12 +30,13 @@ from torchvision import transforms
 
 from benchmarks.data import ROOT, originals, write_params, write_training_data
 from benchmarks.timing import alternate, show, show_machine
-from cxr import networks
-from cxr.batches import Epoch, Pixels, open_images
-from cxr.networks import Architecture
-from cxr.params import TrainParams, read_params
-from cxr.runtime import prepare
-from cxr.training import Training
+from cxr.core.params import read_params
+from cxr.models.classifier import Architecture, build_classifier
+from cxr.models.device import init_device
+from cxr.models.image_store import ImageStore, open_images
+from cxr.training.epoch_sampler import EpochPlan
+from cxr.training.params import TrainParams
+from cxr.training.trainer import Trainer
 
 Work = Callable[[], object]
 STREAMED = "this project, streamed"
@@ -94,20 +95,20 @@ def ways(case: Case, folder: Path, *, loader: bool) -> dict[str, Work]:
     """Each way to do the steps of a case, after its preparation."""
     count = case.batch * case.steps
     write_training_data(folder, count, 2, case.size)
-    write_params(folder, ROOT / "params.yaml", mixup=0.2, **classic("augment"))
+    write_params(folder, ROOT / "params.yaml", mixup_alpha=0.2, **classic("augment"))
     params = read_params(TrainParams, folder / "params.yaml")
-    device = prepare(os.cpu_count() or 1 if torch.cuda.is_available() else params.threads, deterministic=True)
+    device = init_device(os.cpu_count() or 1 if torch.cuda.is_available() else params.threads, deterministic=True)
     labels = (torch.rand(count, 15) < 0.1).float().to(device)
-    training = Training(networks.build(Architecture(case.model, case.channels, case.size)), params, labels)
+    training = Trainer(build_classifier(Architecture(case.model, case.channels, case.size)), params, labels)
     training.classifier.train()
     images = open_images(folder / "data/images.npy", count + 4)
-    plan = Epoch.plan(count, case.batch, params.mixup, 1, 1)
+    plan = EpochPlan.plan(count, case.batch, params.mixup_alpha, 1, 1)
 
     def from_map(*, resident: bool) -> Work:
-        pixels = Pixels(images, np.arange(count), device, resident=resident)
+        pixels = ImageStore(images, np.arange(count), device, resident=resident)
         return lambda: [training.step(*step) for step in plan.steps(pixels, labels, params.augment)]
 
-    there = Pixels(images, np.arange(count), device, resident=True)
+    there = ImageStore(images, np.arange(count), device, resident=True)
     batch = next(there.batches(plan.batches[:1]))
     found: dict[str, Work] = {
         "bare": lambda: [training.step(batch, labels[: len(batch)]) for _ in range(case.steps)],
@@ -125,9 +126,9 @@ def ways(case: Case, folder: Path, *, loader: bool) -> dict[str, Work]:
 def without_network(case: Case, folder: Path) -> dict[str, Work]:
     """Each way to make the batches of a case that `ways` has prepared: what is left where input is the limit."""
     params, count = read_params(TrainParams, folder / "params.yaml"), case.batch * case.steps
-    device, labels = prepare(params.threads, deterministic=True), torch.zeros(count, 15)
-    pixels = Pixels(open_images(folder / "data/images.npy", count + 4), np.arange(count), device)
-    plan = Epoch.plan(count, case.batch, params.mixup, 1, 1)
+    device, labels = init_device(params.threads, deterministic=True), torch.zeros(count, 15)
+    pixels = ImageStore(open_images(folder / "data/images.npy", count + 4), np.arange(count), device)
+    plan = EpochPlan.plan(count, case.batch, params.mixup_alpha, 1, 1)
     times, wanted = -(-case.batches_alone // case.steps), case.batches_alone
     ours = replace(plan, batches=(plan.batches * times)[:wanted], shares=np.tile(plan.shares, times)[:wanted])
     usual = usual_loader(case, params, wanted)
@@ -157,11 +158,11 @@ class PngFiles(Dataset[tuple[Tensor, Tensor]]):
         self.transform = transforms.Compose(
             [
                 transforms.Resize((size, size)),
-                transforms.RandomHorizontalFlip(vary.flip),
-                transforms.RandomAffine(vary.rotation, (vary.translation,) * 2, (1 - vary.scale, 1 + vary.scale)),
+                transforms.RandomHorizontalFlip(vary.hflip),
+                transforms.RandomAffine(vary.degrees, (vary.translate,) * 2, (1 - vary.scale, 1 + vary.scale)),
                 transforms.ColorJitter(vary.brightness, vary.contrast),
                 transforms.ToTensor(),
-                transforms.RandomErasing(vary.erasing),
+                transforms.RandomErasing(vary.random_erasing),
             ]
         )
 

@@ -29,15 +29,18 @@ import pandas as pd
 
 from benchmarks.data import ORIGINALS, ROOT, sample_table, write_params
 from benchmarks.timing import Candidates, Turn, show_machine, take_turns
-from cxr import networks
-from cxr.batches import Pixels, open_images
-from cxr.calibration import Calibration
-from cxr.ensembles import predict_members
-from cxr.findings import CLASSES
-from cxr.networks import Architecture
-from cxr.params import EvaluateParams, read_params
-from cxr.paths import IMAGES, MODELS, PREDICTIONS
-from cxr.runtime import prepare
+from cxr.core.labels import CLASSES
+from cxr.core.params import read_params
+from cxr.core.paths import IMAGES, MODELS, PREDICTIONS
+from cxr.evaluation.calibration import Calibration
+from cxr.evaluation.params import EvaluateParams
+from cxr.inference.ensemble import load_members, predict_members
+from cxr.inference.tta import tta_views
+from cxr.models.classifier import Architecture
+from cxr.models.device import init_device
+from cxr.models.image_store import ImageStore, open_images
+from cxr.models.members import list_members
+from cxr.models.model_file import load_model, save_model
 from stages import resize
 from tools.predict.ensemble import load_ensemble
 from tools.predict.predicting import Answer, predict_files
@@ -87,19 +90,21 @@ def lay_out(folder: Path, files: Sequence[Path]) -> None:
 
 def forget_patients(model: Path, copy: Path) -> None:
     """Copy a network's file without the patients that it has seen, whose images evaluate would not measure."""
-    classifier, about = networks.load(model)
+    classifier, about = load_model(model)
     architecture = Architecture(**{name: about[name] for name in Architecture._fields})
-    networks.save(classifier, architecture, {**about, "patients": []}, copy)
+    save_model(classifier, architecture, {**about, "patients": []}, copy)
 
 
 def passes(names: Sequence[str]) -> Candidates:
     """The three ways, each on all images."""
     params = read_params(EvaluateParams)
-    device = prepare(params.threads, params.deterministic)
+    device = init_device(params.threads, params.deterministic)
 
     def over_array() -> None:
         images = open_images(IMAGES, len(names))
-        predict_members(params, Pixels(images, np.arange(len(names)), device), images.shape[1], device)
+        members = load_members(list_members(params.models, params.seeds), images.shape[1], device)
+        store = ImageStore(images, np.arange(len(names)), device)
+        predict_members(members, store, params.batch_size, tta_views(params.tta))
 
     def resized_before() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -112,7 +117,7 @@ def passes(names: Sequence[str]) -> Candidates:
 def answers(names: Sequence[str]) -> list[Answer]:
     """What predict says of the images, its networks read first, as `predict_members` does it."""
     params = read_params(EvaluateParams)
-    ensemble = load_ensemble([], prepare(params.threads, params.deterministic))
+    ensemble = load_ensemble([], init_device(params.threads, params.deterministic))
     found = predict_files([Path(name) for name in names], ensemble, params.batch_size)
     return [answer for answer in found if isinstance(answer, Answer)]
 
@@ -120,7 +125,7 @@ def answers(names: Sequence[str]) -> list[Answer]:
 def say_whether_alike(said: Sequence[Answer]) -> None:
     """Print by how much predict's probabilities differ from those that evaluate wrote, calibrated, at most."""
     written = pd.read_csv(PREDICTIONS).sort_values("image")[list(CLASSES)].to_numpy()
-    decisions = load_ensemble([], prepare(1, deterministic=True)).decisions
+    decisions = load_ensemble([], init_device(1, deterministic=True)).decisions
     assert decisions is not None
     expected = Calibration.apply(decisions.calibration, written)
     largest = np.abs(np.array([answer.probabilities for answer in said]) - expected).max()

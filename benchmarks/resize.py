@@ -37,8 +37,8 @@ from torchvision.transforms.v2 import functional
 
 from benchmarks.data import ROOT, originals, sample_table, write_params
 from benchmarks.timing import alternate, show, show_machine
-from cxr.ahead import map_ahead
-from cxr.decoding import gray_square
+from cxr.core.prefetch import prefetch_map
+from cxr.images.decode import decode_and_resize
 
 SIZE = 300
 LIBRARIES = ("numba", "isal", "pillow", "opencv-python-headless", "torch", "torchvision", "pyvips-binary")
@@ -70,7 +70,7 @@ def main() -> None:
 def compare(title: str, files: list[bytes], workers: int, rounds: int) -> None:
     """Show the time of each way on `files`, by so many threads."""
     ways: dict[str, Decode] = {
-        "this project": lambda file: gray_square(file, SIZE),
+        "this project": lambda file: decode_and_resize(file, SIZE),
         "Pillow": by_pillow,
         "OpenCV": by_opencv,
         "torchvision": by_torchvision,
@@ -87,7 +87,7 @@ def show_scaling(files: list[bytes], rounds: int) -> None:
     """Show what a second core is worth, here and to zlib alone, which no lock of Python's holds up."""
     compressed = {file: b"".join(_pixel_chunks(file)) for file in files}
     ways: dict[str, Decode] = {
-        "this project": lambda file: gray_square(file, SIZE),
+        "this project": lambda file: decode_and_resize(file, SIZE),
         "zlib inflates": lambda file: zlib.decompress(compressed[file]),
     }
     turns = {f"{name}, {cores}": work(ways[name], files, cores) for name in ways for cores in (1, 2)}
@@ -101,7 +101,7 @@ def show_scaling(files: list[bytes], rounds: int) -> None:
 
 def work(way: Decode, files: list[bytes], workers: int) -> Callable[[], object]:
     """One turn: all of `files`, by so many threads."""
-    return lambda: [None for _ in map_ahead(way, files, workers, 4 * workers)]
+    return lambda: [None for _ in prefetch_map(way, files, workers, 4 * workers)]
 
 
 def by_pillow(file: bytes) -> NDArray[np.uint8]:

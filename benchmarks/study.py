@@ -41,17 +41,20 @@ from benchmarks import study_report
 from benchmarks.data import ROOT
 from benchmarks.study_changes import BASELINE, CHANGES, LITE0, Change, Values, baseline_values, described, params_of
 from benchmarks.study_report import FOLDS, Found, Result, Trained
-from cxr import networks
-from cxr.batches import Pixels, open_images
-from cxr.dealing import deal, whole_sizes
-from cxr.errors import InputError, run_as_script, warn
-from cxr.files import remove, replacing, write_csv, write_json
-from cxr.findings import CLASSES
-from cxr.params import TrainParams, Views
-from cxr.paths import CHECKPOINTS, IMAGES, SAMPLE, SPLIT, model_file
-from cxr.runtime import prepare
-from cxr.tables import SPLITS, label_matrix, read_sample, read_sample_with_split
-from cxr.views import list_views, predict_probabilities
+from cxr.core.errors import InputError, run_as_script, warn
+from cxr.core.files import atomic_write, remove, write_csv, write_json
+from cxr.core.labels import CLASSES
+from cxr.core.paths import CHECKPOINTS, IMAGES, SAMPLE, SPLIT, model_file
+from cxr.core.tables import SPLITS, label_matrix, read_sample, read_sample_with_split
+from cxr.datasets.stratified_split import allocate_sizes, stratified_group_split
+from cxr.inference.params import TTA
+from cxr.inference.tta import predict_probabilities, tta_views
+from cxr.models.classifier import check_model_name
+from cxr.models.device import init_device
+from cxr.models.image_store import ImageStore, open_images
+from cxr.models.model_file import load_model, read_description
+from cxr.models.weights import weights_file
+from cxr.training.params import TrainParams
 from stages.split import check
 from stages.train import member_params
 
@@ -124,7 +127,9 @@ def make_data(study: Study) -> None:
 
 def deal_evenly(sample: pd.DataFrame, shares: list[float], seed: int) -> NDArray[np.int64]:
     """Deal whole patients into bins of `shares` of the images; the bin of each image, int [images]."""
-    return deal(sample["patient"].to_numpy(), label_matrix(sample), whole_sizes(shares, len(sample)), seed)
+    return stratified_group_split(
+        sample["patient"].to_numpy(), label_matrix(sample), allocate_sizes(shares, len(sample)), seed
+    )
 
 
 def split_of_fold(sample: pd.DataFrame, in_test: NDArray[np.bool_], seed: int) -> pd.DataFrame:
@@ -142,7 +147,7 @@ def split_of_fold(sample: pd.DataFrame, in_test: NDArray[np.bool_], seed: int) -
 
 def write_params(values: Values, folder: Path) -> None:
     """Write `values` as the folder's `params.yaml`."""
-    with replacing(folder / "params.yaml") as temporary:
+    with atomic_write(folder / "params.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
@@ -196,7 +201,7 @@ def record(training: Training) -> Trained:
     rests_on = json.loads(path.read_text(encoding="utf-8"))
     return Trained(
         seconds_of("train", training.folder),
-        networks.describe(training.network)["best_epoch"],
+        read_description(training.network)["best_epoch"],
         rests_on["device"],
         rests_on["libraries"],
         fingerprint(rests_on["code"]),
@@ -205,33 +210,33 @@ def record(training: Training) -> Trained:
 
 def link(source: Path, target: Path) -> None:
     """Make `target` a second name of the file `source`."""
-    with replacing(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.hardlink_to(source)
 
 
-def prediction_file(training: Training, views: Views) -> Path:
+def prediction_file(training: Training, views: TTA) -> Path:
     """Where the probabilities of the fold's test images lie."""
     return training.folder / f"probabilities-{fingerprint(views.model_dump())}.npy"
 
 
-def predict_fold(training: Training, study: Study, views: Views, device: torch.device) -> None:
+def predict_fold(training: Training, study: Study, views: TTA, device: torch.device) -> None:
     """Predict the fold's test images, where that is not done."""
     path = prediction_file(training, views)
     if path.is_file():
         return
     table = read_sample_with_split(training.folder / SAMPLE, training.folder / SPLIT)
     images = open_images(study.data / IMAGES, len(table))
-    pixels = Pixels(images, np.flatnonzero(table["split"] == "test"), device)
-    classifier, _ = networks.load(training.network)
+    pixels = ImageStore(images, np.flatnonzero(table["split"] == "test"), device)
+    classifier, _ = load_model(training.network)
     size = training.params.batch_size
-    probabilities = predict_probabilities(classifier.to(device), pixels, size, list_views(views))
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    probabilities = predict_probabilities(classifier.to(device), pixels, size, tta_views(views))
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.save(file, probabilities)
 
 
 def run(study: Study, changes: Sequence[Change]) -> list[str]:
     """Train and predict what is missing of `changes`; returns the names of those that failed."""
-    device = prepare(study.values["threads"], study.values["deterministic"])
+    device = init_device(study.values["threads"], study.values["deterministic"])
     failed = []
     # disable=None: a bar where a terminal watches, nothing where none does; what is said goes above it.
     for change in tqdm(changes, "study", disable=None, unit=" changes"):
@@ -246,7 +251,7 @@ def run(study: Study, changes: Sequence[Change]) -> list[str]:
 
 def run_change(study: Study, change: Change, device: torch.device) -> None:
     """Train and predict what is missing of `change`, and say how long each training took."""
-    views = params_of(change, study.values).views
+    views = params_of(change, study.values).tta
     for training in trainings(study, change):
         train(training, study)
         predict_fold(training, study, views, device)
@@ -266,7 +271,7 @@ def read_folds(study: Study) -> NDArray[np.int64]:
 
 def read_result(study: Study, change: Change, folds: NDArray[np.int64]) -> Result | None:
     """What a change came to, its networks' probabilities averaged; None where it has not been run to its end."""
-    views, found = params_of(change, study.values).views, trainings(study, change)
+    views, found = params_of(change, study.values).tta, trainings(study, change)
     if not all((each.folder / RECORD).is_file() and prediction_file(each, views).is_file() for each in found):
         return None
     probabilities = np.empty((len(folds), len(CLASSES)))
@@ -289,7 +294,7 @@ def read_found(study: Study, changes: Sequence[Change]) -> Found:
     if not read[BASELINE.name]:
         raise InputError(f"{study.folder} has no finished baseline of this setting to compare with: run it first")
     missing = [change for change in changes if not read[change.name]]
-    figures = study_report.measure(results, images, folds, study.values["resamples"])
+    figures = study_report.measure(results, images, folds, study.values["bootstrap_samples"])
     return Found(study.values, images, results, missing, figures)
 
 
@@ -331,9 +336,9 @@ def open_study(asked: argparse.Namespace) -> Study:
     for option, folder in (("--raw-dir", asked.raw_dir), ("--weights-dir", asked.weights_dir)):
         if not (asked.report or folder.is_dir()):
             raise InputError(f"there is no folder {folder}; name one with {option}")
-    networks.check_name(asked.model)
+    check_model_name(asked.model)
     if not asked.report:
-        networks.weights_file(asked.model, asked.weights_dir)
+        weights_file(asked.model, asked.weights_dir)
     values = baseline_values(asked.raw_dir, asked.weights_dir, asked.size, asked.model, asked.epochs)
     for change in (BASELINE, *CHANGES):
         params_of(change, values)

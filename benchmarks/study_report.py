@@ -12,20 +12,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.study_changes import BASELINE, CONTROL, Change, Values, described
-from cxr.evidence import MEANS, with_means
-from cxr.files import replacing
-from cxr.intervals import (
-    LEVEL,
-    Bootstrapped,
-    Resamples,
+from cxr.core.files import atomic_write
+from cxr.core.tables import label_matrix
+from cxr.evaluation.bootstrap import (
+    ALPHA,
+    BootstrapDistribution,
+    BootstrapSamples,
     auroc_and_average_precision,
+    bootstrap_patients,
+    concatenate,
     difference,
     holm,
-    joined,
-    resample_patients,
 )
-from cxr.measures import Labels
-from cxr.tables import label_matrix
+from cxr.evaluation.metrics import Labels
+from cxr.evaluation.summary import MEANS, with_means
 
 FOLDS = 3
 BOOTSTRAP_SEED = 1
@@ -69,8 +69,8 @@ class Found:
 
 
 def auroc_over_folds(
-    labels: Labels, probabilities: NDArray[np.float64], folds: NDArray[np.int64], drawn: Resamples
-) -> Bootstrapped:
+    labels: Labels, probabilities: NDArray[np.float64], folds: NDArray[np.int64], drawn: BootstrapSamples
+) -> BootstrapDistribution:
     """Each class's AUROC within each fold, averaged over the folds.
 
     To pool the folds' probabilities would rank images of one network among those of another, and the networks are not
@@ -87,11 +87,11 @@ def auroc_over_folds(
     """
     parts = [folds == fold for fold in np.unique(folds)]
     classes = labels.shape[1]
-    by_fold = joined(
+    by_fold = concatenate(
         *(auroc_and_average_precision(labels[part], probabilities[part], drawn.of(part))[0] for part in parts)
     )
     columns = range(len(by_fold.value))
-    return joined(*(by_fold.mean(columns[label::classes]) for label in range(classes)))
+    return concatenate(*(by_fold.mean(columns[label::classes]) for label in range(classes)))
 
 
 def measure(results: Sequence[Result], images: pd.DataFrame, folds: NDArray[np.int64], resamples: int) -> pd.DataFrame:
@@ -102,7 +102,7 @@ def measure(results: Sequence[Result], images: pd.DataFrame, folds: NDArray[np.i
         with low, high, p_value and p_holm (over all rows), nan for the baseline itself; networks, minutes (of one
         network, its folds summed), best_epoch (median over networks and folds).
     """
-    labels, drawn = label_matrix(images), resample_patients(images["patient"], resamples, BOOTSTRAP_SEED)
+    labels, drawn = label_matrix(images), bootstrap_patients(images["patient"], resamples, BOOTSTRAP_SEED)
     areas = [with_means(auroc_over_folds(labels, result.probabilities, folds, drawn)) for result in results]
     rows = [_figures(result, area, areas[0]) for result, area in zip(results, areas, strict=True)]
     table = pd.DataFrame(rows, index=pd.Index([result.change.name for result in results], name="change"))
@@ -110,7 +110,7 @@ def measure(results: Sequence[Result], images: pd.DataFrame, folds: NDArray[np.i
     return table.sort_values("difference", ascending=False, kind="stable")
 
 
-def _figures(result: Result, area: Bootstrapped, baseline: Bootstrapped) -> dict[str, float]:
+def _figures(result: Result, area: BootstrapDistribution, baseline: BootstrapDistribution) -> dict[str, float]:
     row: dict[str, float] = {}
     for name, value, (low, high) in zip(MEANS, area.value, area.interval(), strict=False):
         row |= {name: value, f"{name}_low": low, f"{name}_high": high}
@@ -140,7 +140,7 @@ def write(found: Found, path: Path) -> None:
         listed("Not run", [change.name for change in found.missing]),
         listed("The changes", [described(result.change) for result in found.results[1:]]),
     ]
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
 
 
@@ -161,7 +161,7 @@ def setting(found: Found) -> str:
         f"{len(images):,} images of {images['patient'].nunique():,} patients ({Path(values['raw_dir']).name}) in "
         f"{FOLDS} folds by patient: each image is predicted once, by networks that did not see its patient; part of "
         "the patients of the other folds choose the epoch, by mean AUROC. The baseline is presets/nih-40k.yaml "
-        f"(lr {values['lr']}, mixup {values['mixup']}, warm restarts, strong augmentation) with "
+        f"(lr {values['lr']}, mixup {values['mixup_alpha']}, warm restarts, strong augmentation) with "
         f"{', '.join(values['models'])} ({values['weights']} weights) at {values['image_size']} px, batches of "
         f"{values['batch_size']}, {values['epochs']} epochs in one cosine cycle, seed "
         f"{', '.join(map(str, values['seeds']))}. Trained on {' and '.join(devices)}, {values['threads']} threads; "
@@ -230,10 +230,10 @@ def chance(figures: pd.DataFrame) -> str:
 def verdicts(figures: pd.DataFrame) -> list[str]:
     """What helped, what hurt, and what did nothing: by the corrected p-value and the sign of the difference."""
     changes = figures.drop([name for name in (BASELINE.name, CONTROL.name) if name in figures.index])
-    told = changes["p_holm"] <= LEVEL
+    told = changes["p_holm"] <= ALPHA
     sections = {
-        f"What helped (p (Holm) at most {LEVEL})": changes[told & (changes["difference"] > 0)],
-        f"What hurt (p (Holm) at most {LEVEL})": changes[told & (changes["difference"] < 0)][::-1],
+        f"What helped (p (Holm) at most {ALPHA})": changes[told & (changes["difference"] > 0)],
+        f"What hurt (p (Holm) at most {ALPHA})": changes[told & (changes["difference"] < 0)][::-1],
         "What did nothing that can be told": changes[~told],
     }
     by_chance = abs(figures["difference"].get(CONTROL.name, 0.0))
@@ -244,7 +244,7 @@ def verdicts(figures: pd.DataFrame) -> list[str]:
 
 
 def _verdict(name: str, row: "pd.Series[float]", by_chance: float) -> str:
-    mark = "; no further than another seed" if row["p_holm"] <= LEVEL and abs(row["difference"]) <= by_chance else ""
+    mark = "; no further than another seed" if row["p_holm"] <= ALPHA and abs(row["difference"]) <= by_chance else ""
     return f"{name}: {_difference(row)}{mark}"
 
 

@@ -22,13 +22,14 @@ import numpy as np
 
 from benchmarks.data import ROOT, sample_table, write_params
 from benchmarks.timing import alternate, show, show_machine
-from cxr.decisions import decide
-from cxr.evidence import measure
-from cxr.intervals import resample_patients
-from cxr.members import Member
-from cxr.nih import read_table
-from cxr.params import EvaluateParams, read_params
-from cxr.tables import label_matrix
+from cxr.core.params import read_params
+from cxr.core.tables import label_matrix
+from cxr.datasets.nih import read_table
+from cxr.evaluation.bootstrap import bootstrap_patients
+from cxr.evaluation.decisions import decide
+from cxr.evaluation.params import EvaluateParams
+from cxr.evaluation.summary import class_metrics
+from cxr.models.members import Member
 from stages import evaluate
 
 METADATA = ROOT.parent / "shared/nih-metadata"
@@ -85,8 +86,8 @@ def measures_at(images: int) -> Callable[[], object]:
         decisions = decide(labels, scores, params.threshold)
         rows, none = np.arange(images), np.empty((0, 1, 1), np.uint8)
         test = evaluate.Test(table, labels, {Member("one", 1): scores}, scores, none, rows, "random scores")
-        classes = measure(labels, scores, decisions.thresholds)
-        drawn = resample_patients(table["patient"], params.resamples, evaluate.BOOTSTRAP_SEED)
+        classes = class_metrics(labels, scores, decisions.thresholds)
+        drawn = bootstrap_patients(table["patient"], params.bootstrap_samples, evaluate.BOOTSTRAP_SEED)
         with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), contextlib.redirect_stdout(io.StringIO()):
             evaluate.write_metrics(test, classes, decisions, params, drawn)
 

@@ -24,11 +24,11 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.data import ROOT, write_params
 from benchmarks.input import TOY, Case
 from benchmarks.timing import alternate, finish, show, show_machine
-from cxr import networks
-from cxr.networks import Architecture
-from cxr.params import TrainParams, read_params
-from cxr.runtime import prepare
-from cxr.training import Training
+from cxr.core.params import read_params
+from cxr.models.classifier import Architecture, build_classifier
+from cxr.models.device import init_device
+from cxr.training.params import TrainParams
+from cxr.training.trainer import Trainer
 
 ON_GPU = Case("efficientnet_b3", 3, 300, 192, 20)
 ON_CPU = Case("resnet10t", 1, 96, 32, 10)
@@ -90,20 +90,20 @@ def list_settings(precision: Literal["float16", "float32"]) -> list[Setting]:
 def steps_of(case: Case, setting: Setting) -> Callable[[], object]:
     """So many steps of training by one setting, on one batch."""
     with tempfile.TemporaryDirectory() as name:
-        changes: dict[str, Any] = {"mixed_precision": setting.precision, "compile": setting.compile}
+        changes: dict[str, Any] = {"amp_dtype": setting.precision, "compile": setting.compile}
         write_params(Path(name), ROOT / "params.yaml", **changes)
         params = read_params(TrainParams, Path(name) / "params.yaml")
-    device = prepare(params.threads, setting.deterministic)
-    classifier = networks.build(Architecture(case.model, case.channels, case.size))
+    device = init_device(params.threads, setting.deterministic)
+    classifier = build_classifier(Architecture(case.model, case.channels, case.size))
     if not setting.channels_last:
         classifier = classifier.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         classifier.backbone.register_forward_pre_hook(_channels_first)
     pixels = torch.rand(case.batch, 1, case.size, case.size, device=device)
     labels = (torch.rand(case.batch, 15, device=device) < 0.1).float()
-    training = Training(classifier, params, labels)
+    training = Trainer(classifier, params, labels)
 
     def work() -> None:
-        prepare(params.threads, setting.deterministic)
+        init_device(params.threads, setting.deterministic)
         training.classifier.train()
         for _ in range(case.steps):
             training.step(pixels, labels)

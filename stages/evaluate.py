@@ -27,29 +27,32 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from cxr import evidence, localisation, plots
-from cxr.batches import Pixels, open_images
-from cxr.boxes import boxes_of, read_boxes
-from cxr.datasets import name_of
-from cxr.decisions import Decisions, decide
-from cxr.duplicates import near_duplicates
-from cxr.ensembles import load_member, mean_maps, predict_members, seen_by_no_member
-from cxr.errors import InputError, run_as_script, warn
-from cxr.evidence import headlines, measure
-from cxr.files import replacing, sha256, write_csv, write_json
-from cxr.findings import CLASSES, UNKNOWN
-from cxr.gains import compare_members
-from cxr.intervals import Resamples, auroc_and_average_precision, resample_patients
-from cxr.maps import fine_grid, methods_of
-from cxr.members import Member, list_members
-from cxr.networks import Classifier
-from cxr.params import EvaluateParams, read_params
-from cxr.paths import DECISIONS, IMAGES, METRICS, PLOTS, PREDICTIONS, SAMPLE, SPLIT
-from cxr.progress import progress
-from cxr.report import Run, gather_run, write_report
-from cxr.report_samples import Predicted, take_samples
-from cxr.runtime import prepare
-from cxr.tables import is_synthetic, label_matrix, read_sample_with_split
+from cxr.core.errors import InputError, run_as_script, warn
+from cxr.core.files import atomic_write, sha256, write_csv, write_json
+from cxr.core.labels import CLASSES, UNKNOWN
+from cxr.core.params import read_params
+from cxr.core.paths import DECISIONS, IMAGES, METRICS, PLOTS, PREDICTIONS, SAMPLE, SPLIT
+from cxr.core.progress import progress
+from cxr.core.tables import is_synthetic, label_matrix, read_sample_with_split
+from cxr.datasets.boxes import boxes_of_images, read_boxes
+from cxr.datasets.registry import name_of
+from cxr.evaluation import localisation, summary
+from cxr.evaluation.bootstrap import BootstrapSamples, auroc_and_average_precision, bootstrap_patients
+from cxr.evaluation.decisions import Decisions, decide
+from cxr.evaluation.ensemble_gain import ensemble_gain
+from cxr.evaluation.near_duplicates import near_duplicates
+from cxr.evaluation.params import EvaluateParams
+from cxr.evaluation.summary import class_metrics, summary_metrics
+from cxr.inference.ensemble import check_no_leak, load_members, mean_saliency_maps, predict_members
+from cxr.inference.saliency import fine_grid, supported_methods
+from cxr.inference.tta import tta_views
+from cxr.models.classifier import Classifier
+from cxr.models.device import init_device
+from cxr.models.image_store import ImageStore, open_images
+from cxr.models.members import Member, list_members
+from cxr.reporting import plots
+from cxr.reporting.examples import Predicted, collect_examples
+from cxr.reporting.report import Run, gather_run, write_report
 
 BOOTSTRAP_SEED = 1
 
@@ -69,28 +72,30 @@ class Test(NamedTuple):
 def main() -> None:
     """Predict val and test, decide on val, measure test, write everything."""
     params = read_params(EvaluateParams)
-    device = prepare(params.threads, params.deterministic)
+    device = init_device(params.threads, params.deterministic)
     whole = read_sample_with_split(SAMPLE, SPLIT)
     images = open_images(IMAGES, len(whole))
     rows = np.flatnonzero(whole["split"] != "train")
     table, in_test = whole.iloc[rows], (whole["split"].iloc[rows] == "test").to_numpy()
-    seen_by_no_member(params, set(table["patient"][in_test]))
-    by_member = predict_members(params, Pixels(images, rows, device), images.shape[1], device)
+    members = list_members(params.models, params.seeds)
+    check_no_leak(members, set(table["patient"][in_test]))
+    loaded = load_members(members, images.shape[1], device)
+    by_member = predict_members(loaded, ImageStore(images, rows, device), params.batch_size, tta_views(params.tta))
     probabilities = np.mean(list(by_member.values()), axis=0)
     # What no network has learned is not measured.
     labels = np.where(np.isnan(probabilities), np.uint8(UNKNOWN), label_matrix(table))
     decisions = decide(labels[~in_test], probabilities[~in_test], params.threshold)
     write_predictions(table, probabilities)
     write_decisions(decisions, params)
-    write_json({"name": name_of(params.raw_dir), "splits": evidence.splits(whole)}, METRICS / "data.json")
+    write_json({"name": name_of(params.raw_dir), "splits": summary.splits(whole)}, METRICS / "data.json")
 
     note = "synthetic demo images" if is_synthetic(params.raw_dir) else f"{in_test.sum():,} test images"
     each = {member: values[in_test] for member, values in by_member.items()}
     test = Test(table[in_test], labels[in_test], each, probabilities[in_test], images, rows[in_test], note)
-    classes = measure(test.labels, test.probabilities, decisions.thresholds)
-    drawn = resample_patients(test.table["patient"], params.resamples, BOOTSTRAP_SEED)
+    classes = class_metrics(test.labels, test.probabilities, decisions.thresholds)
+    drawn = bootstrap_patients(test.table["patient"], params.bootstrap_samples, BOOTSTRAP_SEED)
     write_metrics(test, classes, decisions, params, drawn)
-    classifiers = [load_member(member, images.shape[1], device) for member in by_member]
+    classifiers = [one.classifier for one in loaded]
     write_json(localise(test, params, drawn, classifiers, device), METRICS / "localisation.json")
     report_duplicates(images, whole)
     draw_plots(test, classes, params.calibration_bins, describe_run(test, whole, decisions, params, classifiers))
@@ -99,35 +104,35 @@ def main() -> None:
 def write_decisions(decisions: Decisions, params: EvaluateParams) -> None:
     """Write what goes with these very networks and views: how to calibrate, and from where on a class is called."""
     content = {
-        "members": [str(member) for member in list_members(params)],
-        "sha256": [sha256(member.file) for member in list_members(params)],
-        "views": params.views.model_dump(),
+        "members": [str(member) for member in list_members(params.models, params.seeds)],
+        "sha256": [sha256(member.file) for member in list_members(params.models, params.seeds)],
+        "tta": params.tta.model_dump(),
         "classes": list(CLASSES),
         "calibration": decisions.calibration.to_dict(),
         "rule": params.threshold.rule,
-        "thresholds": [evidence.number(value) for value in decisions.thresholds],
-        "calibrated_thresholds": [evidence.number(value) for value in decisions.calibrated_thresholds],
+        "thresholds": [summary.nan_to_none(value) for value in decisions.thresholds],
+        "calibrated_thresholds": [summary.nan_to_none(value) for value in decisions.calibrated_thresholds],
     }
     write_json(content, DECISIONS)
 
 
 def write_metrics(
-    test: Test, classes: pd.DataFrame, decisions: Decisions, params: EvaluateParams, drawn: Resamples
+    test: Test, classes: pd.DataFrame, decisions: Decisions, params: EvaluateParams, drawn: BootstrapSamples
 ) -> None:
     """Write what the probabilities say into `metrics/`, and print the headline."""
     labels, probabilities, synthetic = test.labels, test.probabilities, is_synthetic(params.raw_dir)
     called = probabilities >= decisions.thresholds
     ranks = auroc_and_average_precision(labels, probabilities, drawn)
-    compared = compare_members(labels, test.by_member, ranks[0], drawn)
-    errors = evidence.calibration_errors(labels, probabilities, decisions.calibration, params.calibration_bins)
-    points = evidence.operating_points(labels, called, decisions.thresholds, params.threshold.rule, drawn)
+    compared = ensemble_gain(labels, test.by_member, ranks[0], drawn)
+    errors = summary.calibration_errors(labels, probabilities, decisions.calibration, params.calibration_bins)
+    points = summary.operating_points(labels, called, decisions.thresholds, params.threshold.rule, drawn)
     for name, content in {
-        "test": headlines(classes, errors, len(labels), synthetic),
-        "classes": {"synthetic": synthetic, "classes": evidence.by_class(classes)},
-        "intervals": evidence.intervals(*ranks, drawn),
+        "test": summary_metrics(classes, errors, len(labels), synthetic),
+        "classes": {"synthetic": synthetic, "classes": summary.by_class(classes)},
+        "intervals": summary.intervals(*ranks, drawn),
         "operating_points": points,
-        "calibration": {"bins": params.calibration_bins, "classes": evidence.by_class(errors)},
-        "subgroups": evidence.subgroups(test.table, labels, probabilities, drawn),
+        "calibration": {"bins": params.calibration_bins, "classes": summary.by_class(errors)},
+        "subgroups": summary.subgroups(test.table, labels, probabilities, drawn),
         "members": compared,
     }.items():
         write_json(content, METRICS / f"{name}.json")
@@ -135,18 +140,18 @@ def write_metrics(
 
 
 def localise(
-    test: Test, params: EvaluateParams, drawn: Resamples, classifiers: list[Classifier], device: torch.device
-) -> evidence.Report:
+    test: Test, params: EvaluateParams, drawn: BootstrapSamples, classifiers: list[Classifier], device: torch.device
+) -> summary.Report:
     """Score the ensemble's class maps on the boxes of test, beside maps that have not seen the image."""
-    boxes, side = boxes_of(test.table, read_boxes(params.raw_dir)), test.images.shape[1]
+    boxes, side = boxes_of_images(test.table, read_boxes(params.raw_dir)), test.images.shape[1]
     if boxes.empty:
         return localisation.report({}, boxes, drawn)
-    pixels = Pixels(test.images, test.rows[boxes["place"]], device)
+    pixels = ImageStore(test.images, test.rows[boxes["place"]], device)
     columns = boxes["class"].map(CLASSES.index).to_numpy()
     try:
         maps = {
-            name: mean_maps(method, classifiers, pixels, columns, params.batch_size)
-            for name, method in methods_of(classifiers).items()
+            name: mean_saliency_maps(method, classifiers, pixels, columns, params.batch_size)
+            for name, method in supported_methods(classifiers).items()
         }
         maps["random"] = localisation.random_maps(boxes, side, fine_grid(classifiers[0], side))
         maps["centre"] = localisation.centre_maps(boxes, side)
@@ -184,7 +189,7 @@ def describe_run(
     """Gather what the report tells: what was measured, and some images with maps."""
     after, thresholds = decisions.calibration.apply(test.probabilities), decisions.calibrated_thresholds
     predicted = Predicted(test.table, test.labels, test.probabilities, after, thresholds)
-    return gather_run(predicted, take_samples(predicted, test.images, test.rows, classifiers), whole, params)
+    return gather_run(predicted, collect_examples(predicted, test.images, test.rows, classifiers), whole, params)
 
 
 def draw_plots(test: Test, classes: pd.DataFrame, bins: int, run: Run) -> None:
@@ -192,7 +197,7 @@ def draw_plots(test: Test, classes: pd.DataFrame, bins: int, run: Run) -> None:
     labels, probabilities, note, curves = test.labels, test.probabilities, test.note, run.curves
     roc = plots.roc_curves(labels, probabilities)
     precision_recall = plots.precision_recall_curves(labels, probabilities)
-    with replacing(PLOTS) as folder:
+    with atomic_write(PLOTS) as folder:
         folder.mkdir()
         plots.write_curves(roc, folder / "roc")
         plots.write_curves(precision_recall, folder / "precision_recall")
@@ -218,7 +223,7 @@ def draw_plots(test: Test, classes: pd.DataFrame, bins: int, run: Run) -> None:
             draw(folder / name)
 
 
-def report(test: pd.DataFrame, compared: evidence.Report, images: int, synthetic: bool) -> None:
+def report(test: pd.DataFrame, compared: summary.Report, images: int, synthetic: bool) -> None:
     """Print the headline with its interval, above it each of several members, and name every class that is left out."""
     undefined = list(test.index[test["auroc"].isna()])
     if undefined:

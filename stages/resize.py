@@ -18,14 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cxr.ahead import map_ahead
-from cxr.decoding import gray_square
-from cxr.errors import InputError, run_as_script
-from cxr.files import replacing
-from cxr.images import RawImages
-from cxr.params import ResizeParams, read_params
-from cxr.paths import IMAGES, SAMPLE
-from cxr.tables import name_some, read_sample
+from cxr.core.errors import InputError, run_as_script
+from cxr.core.files import atomic_write
+from cxr.core.params import read_params
+from cxr.core.paths import IMAGES, SAMPLE
+from cxr.core.prefetch import prefetch_map
+from cxr.core.tables import name_some, read_sample
+from cxr.images.decode import decode_and_resize
+from cxr.images.params import ResizeParams
+from cxr.images.raw_images import RawImages
 
 Decoded = NDArray[np.uint8] | ValueError
 
@@ -52,11 +53,11 @@ def pack(names: list[str], decode: Callable[[str], Decoded], size: int, path: Pa
     """
     _check_room(len(names) * size * size, path)
     failures = []
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), size, size)}
         np.lib.format.write_array_header_1_0(file, header)
         cores = os.cpu_count() or 1
-        rows = map_ahead(decode, names, cores, 16 * cores)
+        rows = prefetch_map(decode, names, cores, 16 * cores)
         # disable=None: a bar where a terminal watches, nothing where none does.
         for name, row in zip(names, tqdm(rows, "resize", len(names), disable=None, unit=" images"), strict=True):
             if isinstance(row, ValueError):
@@ -72,7 +73,7 @@ def pack(names: list[str], decode: Callable[[str], Decoded], size: int, path: Pa
 
 def _decode(images: RawImages, size: int, name: str) -> Decoded:
     try:
-        return gray_square(images.read(name), size)
+        return decode_and_resize(images.read(name), size)
     except (ValueError, OSError, EOFError, RuntimeError, BadZipFile, zlib.error, lzma.LZMAError) as error:
         return ValueError(str(error))
 

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr.datasets import read_lists, read_table
-from cxr.dealing import deal
-from cxr.errors import InputError, run_as_script
-from cxr.files import write_csv
-from cxr.images import RawImages
-from cxr.params import Sample, SampleParams, read_params
-from cxr.paths import OFFICIAL, SAMPLE
-from cxr.tables import label_matrix, name_some, write_sample
+from cxr.core.errors import InputError, run_as_script
+from cxr.core.files import write_csv
+from cxr.core.params import read_params
+from cxr.core.paths import OFFICIAL, SAMPLE
+from cxr.core.tables import label_matrix, name_some, write_sample
+from cxr.datasets.params import Sample, SampleParams
+from cxr.datasets.registry import read_lists, read_table
+from cxr.datasets.stratified_split import stratified_group_split
+from cxr.images.raw_images import RawImages
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def draw(table: pd.DataFrame, sample: Sample, seed: int) -> pd.DataFrame:
     if sample.size >= len(table):
         return table
     images = np.arange(len(table))
-    bins = deal(images, label_matrix(table), [sample.size, len(table) - sample.size], seed)
+    bins = stratified_group_split(images, label_matrix(table), [sample.size, len(table) - sample.size], seed)
     return table[bins == 0].reset_index(drop=True)
 
 

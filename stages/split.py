@@ -8,13 +8,14 @@ Alone: `python -m stages.split`
 import numpy as np
 import pandas as pd
 
-from cxr.dealing import deal, whole_sizes
-from cxr.errors import InputError, run_as_script, warn
-from cxr.files import write_csv
-from cxr.findings import CLASSES, UNKNOWN
-from cxr.params import Split, SplitParams, read_params
-from cxr.paths import OFFICIAL, SAMPLE, SPLIT
-from cxr.tables import SPLITS, label_matrix, name_some, read_sample
+from cxr.core.errors import InputError, run_as_script, warn
+from cxr.core.files import write_csv
+from cxr.core.labels import CLASSES, UNKNOWN
+from cxr.core.params import read_params
+from cxr.core.paths import OFFICIAL, SAMPLE, SPLIT
+from cxr.core.tables import SPLITS, label_matrix, name_some, read_sample
+from cxr.datasets.params import Split, SplitParams
+from cxr.datasets.stratified_split import allocate_sizes, stratified_group_split
 
 # What a split has whose labels of a class are these.
 _FOUND = {(): "no known label of", (0,): "no images with", (1,): "only images with"}
@@ -38,7 +39,7 @@ def split_by_patient(sample: pd.DataFrame, shares: Split, seed: int) -> pd.Serie
 
     The image counts are exactly `shares` of all wherever the patients allow it, else the nearest found, with a warning.
     """
-    sizes = whole_sizes([shares.train, shares.val, shares.test], len(sample))
+    sizes = allocate_sizes([shares.train, shares.val, shares.test], len(sample))
     return _deal_patients(sample, sizes, seed).map(lambda number: SPLITS[number])
 
 
@@ -56,7 +57,7 @@ def split_by_lists(sample: pd.DataFrame, lists: pd.DataFrame, shares: Split, see
             "add the lists to raw_dir, or set split.method to patient"
         )
     train_val = sample[of_image == "train_val"]
-    sizes = whole_sizes([1 - shares.val, shares.val], len(train_val))
+    sizes = allocate_sizes([1 - shares.val, shares.val], len(train_val))
     split = pd.Series("test", index=sample.index)
     split[train_val.index] = _deal_patients(train_val, sizes, seed).map(lambda number: SPLITS[number])
     return split
@@ -94,7 +95,7 @@ def _warn_of_one_value(sample: pd.DataFrame, split: pd.Series) -> None:
 
 
 def _deal_patients(sample: pd.DataFrame, sizes: list[int], seed: int) -> pd.Series:
-    bins = deal(sample["patient"].to_numpy(), label_matrix(sample), sizes, seed)
+    bins = stratified_group_split(sample["patient"].to_numpy(), label_matrix(sample), sizes, seed)
     dealt = [int(count) for count in np.bincount(bins, minlength=len(sizes))]
     if dealt != sizes:
         warn(f"the patients allow no split into exactly {sizes} images; the nearest found is {dealt}")

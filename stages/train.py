@@ -25,21 +25,24 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cxr import checkpoints, networks, processes
-from cxr.batches import Pixels, open_images
-from cxr.checkpoints import CURVE, LAST, MODEL
-from cxr.errors import InputError, run_as_script
-from cxr.files import replacing, sha256, write_csv
-from cxr.findings import CLASSES
-from cxr.measures import both_values
-from cxr.members import Member, list_members
-from cxr.networks import Architecture
-from cxr.params import TrainParams, read_params
-from cxr.paths import CHECKPOINTS, CURVES, IMAGES, MODELS, SAMPLE, SPLIT
-from cxr.processes import Processes
-from cxr.runtime import describe, explaining_limits, libraries, prepare
-from cxr.tables import label_matrix, read_sample_with_split
-from cxr.training import LabelledImages, Training, label_tensor
+from cxr.core.errors import InputError, run_as_script
+from cxr.core.files import atomic_write, sha256, write_csv
+from cxr.core.labels import CLASSES
+from cxr.core.params import read_params
+from cxr.core.paths import CHECKPOINTS, CURVES, IMAGES, MODELS, SAMPLE, SPLIT
+from cxr.core.tables import label_matrix, read_sample_with_split
+from cxr.evaluation.metrics import has_both_classes
+from cxr.models.classifier import Architecture, build_classifier, check_model_name
+from cxr.models.device import describe_device, init_device, library_versions, translate_torch_errors
+from cxr.models.distributed import DistContext, init_distributed, is_launched, launch
+from cxr.models.image_store import ImageStore, open_images
+from cxr.models.members import Member, list_members
+from cxr.models.model_file import save_model
+from cxr.models.weights import weights_file
+from cxr.training import checkpoints
+from cxr.training.checkpoints import CURVE, LAST, MODEL
+from cxr.training.params import TrainParams
+from cxr.training.trainer import LabelledImages, Trainer, label_tensor
 
 
 class Data(NamedTuple):
@@ -55,12 +58,12 @@ def main() -> None:
     """Train what is not trained yet, then hand all members over."""
     params = read_params(TrainParams)
     check(params)
-    members = list_members(params)
-    device = prepare(params.threads, params.deterministic)
-    if params.devices > 1 and not processes.is_started() and not is_trained(members, params, device):
-        processes.start(params.devices, "stages.train")
+    members = list_members(params.models, params.seeds)
+    device = init_device(params.threads, params.deterministic)
+    if params.devices > 1 and not is_launched() and not is_trained(members, params, device):
+        launch(params.devices, "stages.train")
         return
-    with processes.joined(params.devices) as team, lock_of(team), explaining_limits():
+    with init_distributed(params.devices) as team, lock_of(team), translate_torch_errors():
         # Only the first process looks at checkpoints and writes anything: machines may have disks of their own.
         folders = {member: member_folder(member, params, device) for member in members if team.is_first}
         unfinished = team.from_first([member for member in folders if not checkpoints.is_finished(folders[member])])
@@ -75,25 +78,25 @@ def main() -> None:
 
 def is_trained(members: list[Member], params: TrainParams, device: torch.device) -> bool:
     """Whether all members are trained to their end, as by `torchrun`: then nothing needs several processes."""
-    with checkpoints.only_training(CHECKPOINTS):
+    with checkpoints.training_lock(CHECKPOINTS):
         return all(checkpoints.is_finished(member_folder(member, params, device)) for member in members)
 
 
-def lock_of(team: Processes) -> AbstractContextManager[None]:
+def lock_of(team: DistContext) -> AbstractContextManager[None]:
     """The lock of the checkpoints, for the process that writes them."""
-    return checkpoints.only_training(CHECKPOINTS) if team.is_first else nullcontext()
+    return checkpoints.training_lock(CHECKPOINTS) if team.is_first else nullcontext()
 
 
 def check(params: TrainParams) -> None:
     """Raise InputError where a network or its weights are not to be had, before any work."""
     for model in params.models:
-        networks.check_name(model)
+        check_model_name(model)
         weights_of(model, params)
 
 
 def weights_of(model: str, params: TrainParams) -> Path | None:
     """The file that a network starts from, if it starts from one."""
-    return networks.weights_file(model, params.weights_dir) if params.weights == "imagenet" else None
+    return weights_file(model, params.weights_dir) if params.weights == "imagenet" else None
 
 
 def member_folder(member: Member, params: TrainParams, device: torch.device) -> Path:
@@ -106,8 +109,8 @@ def member_folder(member: Member, params: TrainParams, device: torch.device) -> 
         "weights": sha256(weights) if weights else None,
         "data": data_hashes(),
         "code": checkpoints.loaded_code(),
-        "device": describe(device),
-        "libraries": libraries(),
+        "device": describe_device(device),
+        "libraries": library_versions(),
     }
     return checkpoints.member_folder(CHECKPOINTS, member.model, member.seed, depends_on)
 
@@ -123,15 +126,17 @@ def data_hashes() -> dict[str, str]:
     return {str(path): sha256(path) for path in (SAMPLE, SPLIT, IMAGES)}
 
 
-def train_member(member: Member, params: TrainParams, data: Data, team: Processes, folder: Path | None) -> None:
+def train_member(member: Member, params: TrainParams, data: Data, team: DistContext, folder: Path | None) -> None:
     """Train one network to its end, from its last finished epoch where there is one.
 
     `folder` keeps its checkpoints and, at the end, the network; None in all processes but the first.
     """
-    architecture = Architecture(member.model, params.channels, data.image_size, params.attention)
+    architecture = Architecture(member.model, params.in_chans, data.image_size, params.attention_pool)
     torch.manual_seed(member.seed)
-    classifier = networks.build(architecture, weights_of(member.model, params), params.dropout, params.drop_path)
-    training = Training(classifier, params, data.train.labels, team)
+    classifier = build_classifier(
+        architecture, weights_of(member.model, params), params.drop_rate, params.drop_path_rate
+    )
+    training = Trainer(classifier, params, data.train.labels, team)
     if state := team.from_first(checkpoints.load_last(folder) if folder else None):
         training.restore(state)
     if folder:
@@ -154,10 +159,10 @@ def untrained(labels: Tensor) -> dict[str, list[str]]:
     return {"untrained": names} if names else {}
 
 
-def announce(member: Member, data: Data, team: Processes, start: int) -> None:
+def announce(member: Member, data: Data, team: DistContext, start: int) -> None:
     """Say what is trained, where, and from which epoch on."""
     labels = data.train.labels
-    where = f"{team.count} x {describe(labels.device)}" if team.count > 1 else describe(labels.device)
+    where = f"{team.count} x {describe_device(labels.device)}" if team.count > 1 else describe_device(labels.device)
     print(f"{member.model}, seed {member.seed}: {len(labels):,} images on {where}, epoch {start} on", flush=True)
 
 
@@ -180,16 +185,16 @@ def load_data(device: torch.device) -> Data:
     table = read_sample_with_split(SAMPLE, SPLIT)
     images, labels = open_images(IMAGES, len(table)), label_matrix(table)
     rows = {name: np.flatnonzero(table["split"] == name) for name in ("train", "val")}
-    if not both_values(labels[rows["val"]]).any():
+    if not has_both_classes(labels[rows["val"]]).any():
         raise InputError("no class has both positives and negatives in val, so no epoch can be chosen there")
     train, val = (
-        LabelledImages(Pixels(images, row, device), label_tensor(labels[row], device)) for row in rows.values()
+        LabelledImages(ImageStore(images, row, device), label_tensor(labels[row], device)) for row in rows.values()
     )
     patients = table.loc[table["split"] != "test", "patient"]
     return Data(train, val, images.shape[1], sorted(set(patients.tolist())))
 
 
-def finish(training: Training, architecture: Architecture, about: dict[str, Any], folder: Path) -> None:
+def finish(training: Trainer, architecture: Architecture, about: dict[str, Any], folder: Path) -> None:
     """Write the curve and the best epoch's network; the network last, since it says that all is done.
 
     `about` goes into its description: also the patients that it has seen, whom no test may meet.
@@ -202,14 +207,14 @@ def finish(training: Training, architecture: Architecture, about: dict[str, Any]
         "best_epoch": training.best_epoch,
         "val_auroc": training.best_auroc,
     }
-    with replacing(folder / MODEL) as temporary:
-        networks.save(training.result, architecture, description, temporary)
+    with atomic_write(folder / MODEL) as temporary:
+        save_model(training.result, architecture, description, temporary)
     (folder / LAST).unlink(missing_ok=True)
 
 
 def publish(folders: dict[Member, Path]) -> None:
     """Copy the finished members to where DVC and evaluate expect them."""
-    with replacing(MODELS) as models:
+    with atomic_write(MODELS) as models:
         models.mkdir()
         for member, folder in folders.items():
             shutil.copyfile(folder / MODEL, models / member.file.name)

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from cxr.findings import CLASSES
-from cxr.nih import read_table
+from cxr.core.labels import CLASSES
+from cxr.datasets.nih import read_table
 from tests.project import ROOT
 
 # Before PyTorch loads, as the stages do it: threads that wait must sleep.

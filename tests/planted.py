@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from cxr.findings import CLASSES
+from cxr.core.labels import CLASSES
 from tests.project import ROOT
 
 MODEL = "test_resnet"
@@ -15,17 +15,17 @@ SIDE = 32
 # Every option of training at once.
 EVERYTHING: dict[str, Any] = {
     "head_lr_factor": 3,
-    "stage_lr_decay": 0.8,
+    "layer_decay": 0.8,
     "unfreeze_epochs": 1,
-    "clip_norm": 1,
-    "schedule": "cosine",
+    "grad_clip_norm": 1,
+    "lr_schedule": "cosine",
     "warmup_epochs": 1,
-    "ema": 0.9,
-    "dropout": 0.1,
-    "drop_path": 0.1,
-    "attention": True,
+    "ema_decay": 0.9,
+    "drop_rate": 0.1,
+    "drop_path_rate": 0.1,
+    "attention_pool": True,
     "prior_bias": True,
-    "loss": {"positive_weight_cap": 5, "focal_gamma": 1, "label_smoothing": 0.05},
+    "loss": {"max_pos_weight": 5, "focal_gamma": 1, "label_smoothing": 0.05},
 }
 
 
@@ -56,6 +56,6 @@ def write_planted_params(folder: Path, **changes: Any) -> None:
     params |= {"raw_dir": str(folder), "models": [MODEL], "seeds": [1], "epochs": 3, "batch_size": 16, "lr": 0.003}
     # The signal is where a place is bright: flips and shifts would hide it.
     params["augment"] = {**dict.fromkeys(params["augment"], 0.0), "brightness": 0.1}
-    params["views"] = dict.fromkeys(params["views"], 0) | {"flip": False}
-    params |= {"threads": 1, "mixup": 0.1, "restart_epochs": 10, **changes}
+    params["tta"] = dict.fromkeys(params["tta"], 0) | {"hflip": False}
+    params |= {"threads": 1, "mixup_alpha": 0.1, "T_0": 10, **changes}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")

@@ -21,7 +21,7 @@ def imported_files(path: Path) -> set[Path]:
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting += _direct_imports(file)
+            waiting += direct_imports(file)
     return found
 
 
@@ -63,7 +63,8 @@ def commit(folder: Path, message: str) -> None:
     run(folder, "git", "commit", "--quiet", "--message", message)
 
 
-def _direct_imports(file: Path) -> list[Path]:
+def direct_imports(file: Path) -> list[Path]:
+    """The project's own files that the file imports itself, with the `__init__.py` of each package around them."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

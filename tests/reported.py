@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import calibration, evidence, localisation
-from cxr.findings import CLASSES
-from cxr.gains import compare_members
-from cxr.intervals import auroc_and_average_precision, resample_patients
-from cxr.members import Member
-from cxr.report import Run
-from cxr.report_samples import Predicted, Samples, choose_samples
-from cxr.thresholds import choose
+from cxr.core.labels import CLASSES
+from cxr.evaluation import calibration, localisation, summary
+from cxr.evaluation.bootstrap import auroc_and_average_precision, bootstrap_patients
+from cxr.evaluation.ensemble_gain import ensemble_gain
+from cxr.evaluation.thresholds import choose_thresholds
+from cxr.models.members import Member
+from cxr.reporting.examples import Examples, Predicted, choose_examples
+from cxr.reporting.report import Run
 
 MEMBERS = (Member("resnet10t", 1), Member("resnet10t", 2))
 WITHOUT_POSITIVES = "Hernia"
@@ -26,28 +26,28 @@ def make_run(images: int = 150, *, synthetic: bool = True, members: int = 2, box
     each = {member: _scores(labels, random) for member in MEMBERS[:members]}
     probabilities = np.mean(list(each.values()), axis=0)
     table = _table(labels)
-    fitted, thresholds = calibration.fit(labels, probabilities), choose("f1", labels, probabilities, 0.9)
+    fitted, thresholds = calibration.fit(labels, probabilities), choose_thresholds("f1", labels, probabilities, 0.9)
     predicted = Predicted(table, labels, probabilities, fitted.apply(probabilities), fitted.apply(thresholds[None])[0])
-    drawn = resample_patients(table["patient"], 100, 1)
+    drawn = bootstrap_patients(table["patient"], 100, 1)
     ranks = auroc_and_average_precision(labels, probabilities, drawn)
-    measured = evidence.measure(labels, probabilities, thresholds)
-    errors = evidence.calibration_errors(labels, probabilities, fitted, 5)
+    measured = summary.class_metrics(labels, probabilities, thresholds)
+    errors = summary.calibration_errors(labels, probabilities, fitted, 5)
     boxed = _boxes(table) if boxes else _boxes(table)[:0]
     scored = {kind: random.random((len(boxed), len(localisation.MEASURES))) for kind in ("layer_cam", "random")}
     pair = {"image_a": "a.png", "split_a": "train", "image_b": "b.png", "split_b": "test", "correlation": 0.99}
     whole = pd.concat([table.assign(split=split) for split in ("train", "val", "test")], ignore_index=True)
     metrics = {
-        "test": evidence.headlines(measured, errors, images, synthetic),
-        "classes": {"synthetic": synthetic, "classes": evidence.by_class(measured)},
-        "intervals": evidence.intervals(*ranks, drawn),
-        "operating_points": evidence.operating_points(labels, probabilities >= thresholds, thresholds, "f1", drawn),
+        "test": summary.summary_metrics(measured, errors, images, synthetic),
+        "classes": {"synthetic": synthetic, "classes": summary.by_class(measured)},
+        "intervals": summary.intervals(*ranks, drawn),
+        "operating_points": summary.operating_points(labels, probabilities >= thresholds, thresholds, "f1", drawn),
         "calibration": {"bins": 5, "classes": errors.to_dict("index")},
-        "subgroups": evidence.subgroups(table, labels, probabilities, drawn),
-        "members": compare_members(labels, each, ranks[0], drawn),
+        "subgroups": summary.subgroups(table, labels, probabilities, drawn),
+        "members": ensemble_gain(labels, each, ranks[0], drawn),
         "localisation": localisation.report(
             scored if boxes else {}, boxed, drawn.of(boxed["place"].to_numpy(np.int64))
         ),
-        "data": {"name": "NIH ChestX-ray14", "splits": evidence.splits(whole)},
+        "data": {"name": "NIH ChestX-ray14", "splits": summary.splits(whole)},
         "duplicates": {"pairs": [{**pair, "distance": 2}]},
     }
     return Run(
@@ -57,7 +57,7 @@ def make_run(images: int = 150, *, synthetic: bool = True, members: int = 2, box
         sample=whole,
         official=pd.DataFrame({"image": [], "list": []}, dtype=str),
         networks={str(member): _description(member) for member in each},
-        params={"batch_size": 16, "views": {"flip": True, "shift": 0.0}},
+        params={"batch_size": 16, "tta": {"hflip": True, "translate": 0.0}},
         curves=pd.concat([_curve(member) for member in each]),
         boxes=boxed,
     )
@@ -81,11 +81,11 @@ def _boxes(table: pd.DataFrame) -> pd.DataFrame:
     return some
 
 
-def _samples(predicted: Predicted, random: np.random.Generator) -> Samples:
-    chosen = choose_samples(predicted.labels, predicted.after, predicted.thresholds)
+def _samples(predicted: Predicted, random: np.random.Generator) -> Examples:
+    chosen = choose_examples(predicted.labels, predicted.after, predicted.thresholds)
     pixels = random.integers(0, 256, (len(chosen), 32, 32)).astype(np.uint8)
     blob = np.outer(np.hanning(32), np.hanning(32))
-    return Samples(chosen, pixels, [blob * 0, *[blob] * (len(chosen) - 1)], "layer_cam")
+    return Examples(chosen, pixels, [blob * 0, *[blob] * (len(chosen) - 1)], "layer_cam")
 
 
 def _description(member: Member) -> dict[str, Any]:

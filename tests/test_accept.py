@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.findings import CLASSES
-from cxr.measures import auroc, defined_mean
+from cxr.core.labels import CLASSES
+from cxr.evaluation.metrics import auroc, nanmean
 from tests.project import copy_project, run
 
 pytestmark = pytest.mark.accept
@@ -152,5 +152,5 @@ def chance_spread(folder: Path, draws: int = 200) -> float:
     means = []
     for _ in range(draws):
         order = np.concatenate([blocks[place] for place in chance.permutation(len(blocks))])
-        means.append(defined_mean(auroc(labels[np.concatenate(blocks)], scores[order])))
+        means.append(nanmean(auroc(labels[np.concatenate(blocks)], scores[order])))
     return float(np.std(means))

@@ -8,10 +8,10 @@ import onnxruntime
 import pandas as pd
 import pytest
 
-from cxr.calibration import Calibration
-from cxr.chexpert import SHARED
-from cxr.findings import CLASSES
-from cxr.tables import read_sample
+from cxr.core.labels import CLASSES
+from cxr.core.tables import read_sample
+from cxr.datasets.chexpert import SHARED
+from cxr.evaluation.calibration import Calibration
 from tests.conftest import error_of, run_module, run_stage, write_params
 from tests.planted import MODEL
 from tests.project import STAGES
@@ -27,7 +27,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("chexpert")
     write_phantom(folder / "raw", seed=1, images=150, size=SIDE, layout="chexpert")
     (folder / "data/weights").mkdir(parents=True)
-    small = {"raw_dir": "raw", "image_size": SIDE, "models": [MODEL], "epochs": 2, "threads": 1, "resamples": 100}
+    small = {
+        "raw_dir": "raw",
+        "image_size": SIDE,
+        "models": [MODEL],
+        "epochs": 2,
+        "threads": 1,
+        "bootstrap_samples": 100,
+    }
     write_params(folder, **{"split.method": "official", **small})
     for stage in STAGES:
         done = run_stage(stage, folder)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
-from cxr.findings import CLASSES
-from cxr.report import Run, write_report
-from cxr.report_figures import in_words
+from cxr.core.labels import CLASSES
+from cxr.reporting.report import Run, write_report
+from cxr.reporting.svg import format_ci
 from tests.browser import CHROMIUM, OPTIONS, PHONE, WIDE
 from tests.reported import make_run
 
@@ -78,7 +78,7 @@ def test_the_report_opens_without_an_error_or_a_request_and_shows_the_metrics_nu
     assert requests == set()
     for name in CLASSES:
         (row,) = re.findall(rf'<tr id="auroc-{name.replace(" ", "_")}">(.*?)</tr>', page, re.DOTALL)
-        assert in_words(run.metrics["intervals"]["auroc"][name]) in re.findall(
+        assert format_ci(run.metrics["intervals"]["auroc"][name]) in re.findall(
             r'<span class="number">(.*?)</span>', row
         )
 

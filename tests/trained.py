@@ -15,7 +15,9 @@ from tests.planted import SIDE, write_planted, write_planted_params
 def train_project(folder: Path, **changes: Any) -> None:
     """Run resize, train and evaluate on 160 PNGs of four kinds, with `changes` of params.yaml; two members."""
     write_planted(folder, images=160)
-    write_planted_params(folder, **{"image_size": SIDE, "seeds": [1, 2], "epochs": 1, "resamples": 100, **changes})
+    write_planted_params(
+        folder, **{"image_size": SIDE, "seeds": [1, 2], "epochs": 1, "bootstrap_samples": 100, **changes}
+    )
     (folder / "images").mkdir()
     planted = np.load(folder / "data/images.npy")
     for number, (name, pixels) in enumerate(zip(names_of(folder), planted, strict=True)):

@@ -24,21 +24,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cxr.errors import InputError, run_as_script, warn
-from cxr.evidence import MEANS, with_means
-from cxr.files import replacing
-from cxr.findings import CLASSES
-from cxr.intervals import (
-    LEVEL,
-    Bootstrapped,
-    Resamples,
+from cxr.core.errors import InputError, run_as_script, warn
+from cxr.core.files import atomic_write
+from cxr.core.labels import CLASSES
+from cxr.core.tables import label_matrix
+from cxr.evaluation.bootstrap import (
+    ALPHA,
+    BootstrapDistribution,
+    BootstrapSamples,
     auroc_and_average_precision,
+    bootstrap_patients,
     difference,
     holm,
-    resample_patients,
 )
-from cxr.measures import Labels, positives
-from cxr.tables import label_matrix
+from cxr.evaluation.metrics import Labels, positives
+from cxr.evaluation.summary import MEANS, with_means
 from tools.revisions import WORKSPACE, TestSet, read_test_set, share
 
 SEED = 1
@@ -68,7 +68,7 @@ class Comparison:
 def compare(a: TestSet, b: TestSet, resamples: int) -> Comparison:
     """Compare two test sets of the same images, by B's labels and patients."""
     labels = label_matrix(b.labels)
-    drawn = resample_patients(b.images["patient"], resamples, SEED)
+    drawn = bootstrap_patients(b.images["patient"], resamples, SEED)
     first, second = (_auroc(each, labels, drawn) for each in (a, b))
     found = difference(first, second)
     nothing = np.full(len(MEANS), np.nan)
@@ -86,7 +86,7 @@ def compare(a: TestSet, b: TestSet, resamples: int) -> Comparison:
     return Comparison(table, len(labels), drawn.counts.shape[1], resamples)
 
 
-def _auroc(of: TestSet, labels: Labels, drawn: Resamples) -> Bootstrapped:
+def _auroc(of: TestSet, labels: Labels, drawn: BootstrapSamples) -> BootstrapDistribution:
     """The means, then the classes."""
     classes, _ = auroc_and_average_precision(labels, of.images[list(CLASSES)].to_numpy(), drawn)
     return with_means(classes)
@@ -95,7 +95,7 @@ def _auroc(of: TestSet, labels: Labels, drawn: Resamples) -> Bootstrapped:
 def verdict(comparison: Comparison) -> str:
     """`better`, `worse` or `undecided`: B against A, by the mean over the 15 classes."""
     mean = comparison.table.loc["mean_15"]
-    if not mean["p_value"] <= LEVEL:
+    if not mean["p_value"] <= ALPHA:
         return "undecided"
     return "better" if mean["difference"] > 0 else "worse"
 
@@ -175,7 +175,7 @@ def draw(comparison: Comparison, a: TestSet, b: TestSet, path: Path) -> None:
     axes.set_yticks(range(len(table)), names)
     axes.set_xlabel(f"AUROC of {b} less that of {a}, with 95 % intervals")
     axes.set_title(fill(sentence(comparison, a, b), 80), fontsize="medium")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from cxr.errors import InputError, run_as_script
-from cxr.evidence import Report
-from cxr.files import replacing
-from cxr.findings import CLASSES
-from cxr.params import PARAMS_FILE, Params, read_params
-from cxr.paths import METRICS, model_file
-from cxr.report_figures import in_words
+from cxr.core.errors import InputError, run_as_script
+from cxr.core.files import atomic_write
+from cxr.core.labels import CLASSES
+from cxr.core.params import PARAMS_FILE, read_params
+from cxr.core.paths import METRICS, model_file
+from cxr.evaluation.summary import Report
+from cxr.params import Params
+from cxr.reporting.svg import format_ci
 
 CARD = Path("MODEL_CARD.md")
 TEMPLATE = Path(__file__).with_suffix(".md")
@@ -43,7 +44,7 @@ def card(metrics: dict[str, Report], params: Params) -> str:
             f"{METRICS} is of {', '.join(measured)}, and {PARAMS_FILE} names {', '.join(networks)}: run `dvc repro`"
         )
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 (Markdown)
-    environment.filters |= {"words": in_words, "code": "`{}`".format, "percent": percent}
+    environment.filters |= {"words": format_ci, "code": "`{}`".format, "percent": percent}
     points = metrics["operating_points"]["classes"]
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         **metrics,
@@ -52,7 +53,7 @@ def card(metrics: dict[str, Report], params: Params) -> str:
         synthetic=metrics["classes"]["synthetic"],
         class_names=CLASSES,
         children=metrics["subgroups"]["age"]["groups"].get("under 18", {}).get("images", 0),
-        has_views=any(params.views.model_dump().values()),
+        has_views=any(params.tta.model_dump().values()),
         rates={rate: span([point[rate]["value"] for point in points.values()]) for rate in RATES},
     )
 
@@ -84,7 +85,7 @@ def main() -> None:
     if not is_to_be_written:
         print(text)
         return
-    with replacing(CARD) as temporary:
+    with atomic_write(CARD) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 

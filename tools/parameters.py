@@ -1,7 +1,7 @@
-"""Print the table of parameters that README.md holds, from the typed model and `params.yaml`.
+"""Generate the table of docs/parameters.md from the parameter models and `params.yaml`.
 
-python -m tools.parameters           print it
-python -m tools.parameters --write   put it into README.md, between its two marks
+python -m tools.parameters           print the table
+python -m tools.parameters --write   write it into docs/parameters.md, between its two marks
 """
 
 import argparse
@@ -11,21 +11,20 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cxr import params
-from cxr.errors import InputError, run_as_script
-from cxr.files import replacing
-from cxr.params import Params, read_params
+from cxr.core.errors import InputError, run_as_script
+from cxr.core.files import atomic_write
+from cxr.core.params import read_params
+from cxr.params import STAGES, Params
 
-README = Path("README.md")
+PAGE = Path("docs/parameters.md")
 MARKS = ("<!-- parameters -->\n", "<!-- end of parameters -->\n")
-STAGES = ("sample", "split", "resize", "train", "evaluate")
 
 
 def table(values: Params) -> str:
     """A row of Markdown for each parameter, in the order of the stages: name, value in `values`, readers, meaning."""
-    names = dict.fromkeys(name for stage in STAGES for name in _section(stage).model_fields)
+    names = dict.fromkeys(name for section in STAGES.values() for name in section.model_fields)
     rows = [row for name in names for row in _rows(name, Params.model_fields[name], getattr(values, name))]
-    return "\n".join(["| parameter | in the demo | read by | what it is |", "| --- | --- | --- | --- |", *rows]) + "\n"
+    return "\n".join(["| parameter | demo | stages | description |", "| --- | --- | --- | --- |", *rows]) + "\n"
 
 
 def _rows(name: str, field: FieldInfo, value: Any) -> list[str]:
@@ -42,12 +41,7 @@ def _row(name: str, field: FieldInfo, value: Any) -> str:
 def readers(name: str) -> list[str]:
     """The stages that are handed the parameter `name`, or the section that it is in."""
     section = name.partition(".")[0]
-    return [stage for stage in STAGES if section in _section(stage).model_fields]
-
-
-def _section(stage: str) -> type[BaseModel]:
-    section: type[BaseModel] = getattr(params, f"{stage.capitalize()}Params")
-    return section
+    return [stage for stage, params in STAGES.items() if section in params.model_fields]
 
 
 def _shown(value: Any) -> str:
@@ -66,7 +60,7 @@ def with_table(text: str, rows: str) -> str:
     before, first, rest = text.partition(MARKS[0])
     _, last, after = rest.partition(MARKS[1])
     if not (first and last):
-        raise InputError(f"{README} has no line {MARKS[0].strip()} with {MARKS[1].strip()} after it")
+        raise InputError(f"{PAGE} has no line {MARKS[0].strip()} with {MARKS[1].strip()} after it")
     return before + first + rows + last + after
 
 
@@ -75,13 +69,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m tools.parameters", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--write", action="store_true", help="put it into README.md")
+    parser.add_argument("--write", action="store_true", help="put it into PAGE.md")
     rows = table(read_params(Params))
     if not parser.parse_args().write:
         print(rows, end="")
         return
-    text = with_table(README.read_text(encoding="utf-8"), rows)
-    with replacing(README) as temporary:
+    text = with_table(PAGE.read_text(encoding="utf-8"), rows)
+    with atomic_write(PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

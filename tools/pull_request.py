@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from cxr.errors import InputError, run_as_script
+from cxr.core.errors import InputError, run_as_script
 from tools.compare import RESAMPLES, compare, report, sentence
 from tools.revisions import read_test_set, share
 

@@ -12,10 +12,10 @@ from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from cxr.errors import InputError, warn
-from cxr.findings import CLASSES
-from cxr.paths import PREDICTIONS, SAMPLE
-from cxr.tables import known_or_not
+from cxr.core.errors import InputError, warn
+from cxr.core.labels import CLASSES
+from cxr.core.paths import PREDICTIONS, SAMPLE
+from cxr.core.tables import fill_unknown
 
 WORKSPACE = "workspace"
 
@@ -83,7 +83,7 @@ def parse_test_set(name: str, commit: str | None, read: Callable[[Path], bytes])
     """Make a `TestSet` of the two files; InputError where they are not tables of one run."""
     types = {"image": str, "split": str, "patient": np.int64} | dict.fromkeys(CLASSES, np.float64)
     predictions = _parse(read(PREDICTIONS), types, f"{PREDICTIONS} of {name}")
-    sample = known_or_not(_parse(read(SAMPLE), {"image": str} | dict.fromkeys(CLASSES, "UInt8"), f"{SAMPLE} of {name}"))
+    sample = fill_unknown(_parse(read(SAMPLE), {"image": str} | dict.fromkeys(CLASSES, "UInt8"), f"{SAMPLE} of {name}"))
     test = predictions[predictions["split"] == "test"].drop(columns="split").set_index("image")
     labels = sample.set_index("image")
     if not labels.index.is_unique or not test.index.is_unique or not test.index.isin(labels.index).all():

@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cxr.errors import InputError, run_as_script
-from cxr.files import replacing, sha256
-from cxr.networks import check_name
+from cxr.core.errors import InputError, run_as_script
+from cxr.core.files import atomic_write, sha256
+from cxr.models.classifier import check_model_name
 
 FOLDER = Path("data/weights")
 
@@ -34,10 +34,10 @@ def fetch_weights(model: str, folder: Path, file: Path | None = None) -> Path:
         InputError: where timm knows no such network or has no weights of it, the hub cannot be reached, or `file` holds
             another network's.
     """
-    check_name(model)
+    check_model_name(model)
     state = _from_hub(model) if file is None else _from_file(model, file)
     path = folder / f"{model}.safetensors"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(
             {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}, temporary
         )
@@ -94,7 +94,7 @@ def main() -> None:
         path = fetch_weights(model, asked.to, asked.file)
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(path)}")
     there = "" if asked.to == FOLDER else f" -S weights_dir={asked.to}"
-    print(f"next: dvc exp run -S 'models=[{','.join(asked.models)}]' -S weights=imagenet -S channels=3{there}")
+    print(f"next: dvc exp run -S 'models=[{','.join(asked.models)}]' -S weights=imagenet -S in_chans=3{there}")
 
 
 if __name__ == "__main__":

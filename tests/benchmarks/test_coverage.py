@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.coverage import TRUTH, repeat, report, simulate
-from cxr.measures import auroc, average_precision
+from cxr.evaluation.metrics import auroc, average_precision
 
 REPETITIONS = 150
 

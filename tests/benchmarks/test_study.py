@@ -16,11 +16,11 @@ from benchmarks import study
 from benchmarks.study import Study, main, make_data, read_folds, read_found, run, trainings
 from benchmarks.study_changes import BASELINE, CHANGES, Change, Values, baseline_values, changed, params_of
 from benchmarks.study_report import FOLDS, Result, Trained, auroc_over_folds, code_warning, measure, verdicts, write
-from cxr.errors import InputError
-from cxr.evidence import MEANS
-from cxr.findings import CLASSES
-from cxr.intervals import auroc_and_average_precision, resample_patients
-from cxr.tables import label_matrix, read_sample
+from cxr.core.errors import InputError
+from cxr.core.labels import CLASSES
+from cxr.core.tables import label_matrix, read_sample
+from cxr.evaluation.bootstrap import auroc_and_average_precision, bootstrap_patients
+from cxr.evaluation.summary import MEANS
 from stages import train
 from tests.conftest import numbered_rows, write_nih
 
@@ -64,7 +64,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("study")
     raw = write_nih(folder / "raw", numbered_rows(120, each=2))
     values = baseline_values(raw, folder, image_size=32, model="test_resnet", epochs=1)
-    values |= {"weights": "none", "channels": 1, "threads": 1, "resamples": 200}
+    values |= {"weights": "none", "in_chans": 1, "threads": 1, "bootstrap_samples": 200}
     opened = Study(folder / "work", values)
     make_data(opened)
     study.train(trainings(opened, BASELINE)[0], opened)
@@ -170,7 +170,7 @@ def test_a_change_that_changes_nothing_differs_by_nothing() -> None:
 
 def test_networks_are_not_compared_across_folds() -> None:
     table, folds, probabilities = simulated()
-    labels, drawn = label_matrix(table), resample_patients(table["patient"], 200, 1)
+    labels, drawn = label_matrix(table), bootstrap_patients(table["patient"], 200, 1)
     # Another calibration in each fold, which keeps the ranks within it.
     shifted = probabilities ** (1 + folds[:, None])
     expected = auroc_over_folds(labels, probabilities, folds, drawn)

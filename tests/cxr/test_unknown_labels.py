@@ -8,14 +8,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from cxr import calibration, intervals, losses, measures, subgroups, thresholds
-from cxr.augment import mixup
-from cxr.evidence import measure, operating_points
-from cxr.findings import CLASSES, UNKNOWN
-from cxr.params import Loss
-from cxr.training import label_tensor
+from cxr.core.labels import CLASSES, UNKNOWN
+from cxr.evaluation import bootstrap, calibration, metrics, subgroups, thresholds
+from cxr.evaluation.summary import class_metrics, operating_points
+from cxr.training import losses
+from cxr.training.augmentation import mixup
+from cxr.training.params import Loss
+from cxr.training.trainer import label_tensor
 
-PLAIN = Loss(positive_weight_cap=1, focal_gamma=0, label_smoothing=0)
+PLAIN = Loss(max_pos_weight=1, focal_gamma=0, label_smoothing=0)
 
 
 def planted(seed: int, images: int = 120) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -29,13 +30,13 @@ def planted(seed: int, images: int = 120) -> tuple[NDArray[np.uint8], NDArray[np
 
 
 MEASURES: dict[str, Callable[[Any, Any], Any]] = {
-    "auroc": measures.auroc,
-    "average_precision": measures.average_precision,
-    "accuracy": lambda labels, scores: measures.accuracy(labels, scores > 0.5),
-    "confusion": lambda labels, scores: measures.confusion(labels, scores > 0.5)[:, 2],
-    "f1": measures.best_f1_thresholds,
-    "youden": lambda labels, scores: thresholds.choose("youden", labels, scores, 1),
-    "sensitivity": lambda labels, scores: thresholds.choose("sensitivity", labels, scores, 0.8),
+    "auroc": metrics.auroc,
+    "average_precision": metrics.average_precision,
+    "accuracy": lambda labels, scores: metrics.accuracy(labels, scores > 0.5),
+    "confusion": lambda labels, scores: metrics.confusion(labels, scores > 0.5)[:, 2],
+    "f1": thresholds.best_f1_thresholds,
+    "youden": lambda labels, scores: thresholds.choose_thresholds("youden", labels, scores, 1),
+    "sensitivity": lambda labels, scores: thresholds.choose_thresholds("sensitivity", labels, scores, 0.8),
     "brier": calibration.brier_score,
     "calibration_error": lambda labels, scores: calibration.expected_calibration_error(labels, scores, 5),
     "slope": lambda labels, scores: calibration.fit(labels, scores).slope,
@@ -56,11 +57,11 @@ def test_a_measure_is_that_of_the_known_images(name: str, seed: int) -> None:
 
 def test_intervals_are_those_of_the_known_images() -> None:
     labels, probabilities = planted(1)
-    drawn = intervals.resample_patients(np.arange(len(labels)) // 2, 200, 1)
-    found = intervals.auroc_and_average_precision(labels, probabilities, drawn)
+    drawn = bootstrap.bootstrap_patients(np.arange(len(labels)) // 2, 200, 1)
+    found = bootstrap.auroc_and_average_precision(labels, probabilities, drawn)
     for column in range(len(CLASSES) - 1):
         known = labels[:, column] != UNKNOWN
-        alone = intervals.auroc_and_average_precision(
+        alone = bootstrap.auroc_and_average_precision(
             labels[known][:, [column]], probabilities[known][:, [column]], drawn.of(known)
         )
         for whole, part in zip(found, alone, strict=True):
@@ -70,8 +71,8 @@ def test_intervals_are_those_of_the_known_images() -> None:
 
 def test_a_class_that_nobody_knows_has_no_measure_and_is_never_called() -> None:
     labels, probabilities = planted(2)
-    limits = thresholds.choose("f1", labels, probabilities, 1)
-    table = measure(labels, probabilities, limits)
+    limits = thresholds.choose_thresholds("f1", labels, probabilities, 1)
+    table = class_metrics(labels, probabilities, limits)
     last = table.iloc[-1]
     assert np.isnan(limits[-1])
     assert last["images"] == 0
@@ -84,7 +85,7 @@ def test_a_class_that_nobody_knows_has_no_measure_and_is_never_called() -> None:
 
 def test_operating_points_count_known_images_alone() -> None:
     labels, probabilities = planted(3)
-    called, drawn = probabilities > 0.5, intervals.resample_patients(np.arange(len(labels)), 100, 1)
+    called, drawn = probabilities > 0.5, bootstrap.bootstrap_patients(np.arange(len(labels)), 100, 1)
     points = operating_points(labels, called, np.full(len(CLASSES), 0.5), "f1", drawn)["classes"]
     for column, name in enumerate(CLASSES[:-1]):
         ours, truth = called[:, column], labels[:, column]
@@ -104,7 +105,7 @@ def test_operating_points_count_known_images_alone() -> None:
 def test_an_unknown_label_adds_nothing_to_the_loss(focal_gamma: float, label_smoothing: float) -> None:
     labels = label_tensor(planted(4, 8)[0], torch.device("cpu"))
     logits = torch.linspace(-3, 3, labels.numel()).view_as(labels).requires_grad_()
-    loss = Loss(positive_weight_cap=1, focal_gamma=focal_gamma, label_smoothing=label_smoothing)
+    loss = Loss(max_pos_weight=1, focal_gamma=focal_gamma, label_smoothing=label_smoothing)
     whole = losses.multi_label_loss(logits, labels, loss)
     (gradient,) = torch.autograd.grad(whole, logits)
     known = ~labels.isnan()
@@ -117,13 +118,13 @@ def test_an_unknown_label_adds_nothing_to_the_loss(focal_gamma: float, label_smo
 def test_plain_cross_entropy_knows_no_unknown_label_either() -> None:
     labels = label_tensor(planted(5)[0], torch.device("cpu"))
     logits = torch.randn(labels.shape, generator=torch.Generator().manual_seed(0))
-    assert losses.cross_entropy(logits, labels) == losses.multi_label_loss(logits, labels, PLAIN)
+    assert losses.bce_loss(logits, labels) == losses.multi_label_loss(logits, labels, PLAIN)
 
 
 def test_weights_and_odds_count_known_labels() -> None:
     labels, _ = planted(6)
     tensor = label_tensor(labels, torch.device("cpu"))
-    weights, odds = losses.positive_weights(tensor, 5), losses.log_odds(tensor)
+    weights, odds = losses.pos_weights(tensor, 5), losses.prior_logits(tensor)
     assert weights is not None
     for column in range(len(CLASSES) - 1):
         positives, negatives = (labels[:, column] == 1).sum(), (labels[:, column] == 0).sum()

@@ -9,13 +9,13 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, roc_auc_score
 
-from cxr import networks
-from cxr.calibration import Calibration, fit
-from cxr.errors import InputError
-from cxr.files import sha256
-from cxr.findings import CLASSES, NO_FINDING
-from cxr.maps import grad_cam
-from cxr.report_figures import in_words
+from cxr.core.errors import InputError
+from cxr.core.files import sha256
+from cxr.core.labels import CLASSES, NO_FINDING
+from cxr.evaluation.calibration import Calibration, fit
+from cxr.inference.saliency import grad_cam
+from cxr.models.model_file import load_model
+from cxr.reporting.svg import format_ci
 from stages import evaluate, train
 from tests.planted import write_planted, write_planted_params
 
@@ -125,8 +125,8 @@ def test_the_ensemble_stands_beside_its_members(capsys: pytest.CaptureFixture[st
 
 def test_views_are_averaged_in_val_and_test(folder: Path) -> None:
     plain = pd.read_csv(folder / "data/predictions.csv")
-    views = {"flip": True, "shift": 0.0, "scale": 0.0, "five_crops": 0.0}
-    write_planted_params(folder, seeds=[1, 2], epochs=2, views=views)
+    views = {"hflip": True, "translate": 0.0, "scale": 0.0, "five_crop": 0.0}
+    write_planted_params(folder, seeds=[1, 2], epochs=2, tta=views)
     evaluate.main()
     flipped = pd.read_csv(folder / "data/predictions.csv")
     changed = (plain[list(CLASSES)] - flipped[list(CLASSES)]).abs().max(axis=1) > 1e-4
@@ -256,7 +256,7 @@ def test_another_rule_chooses_other_thresholds(folder: Path) -> None:
 
 def test_decisions_give_back_what_calibration_reports(folder: Path) -> None:
     decisions = json.loads((folder / "data/decisions.json").read_text())
-    assert decisions["views"] == dict.fromkeys(("flip", "shift", "scale", "five_crops"), 0)
+    assert decisions["tta"] == dict.fromkeys(("hflip", "translate", "scale", "five_crop"), 0)
     assert decisions["sha256"] == [
         sha256(folder / f"data/models/{member}.safetensors") for member in decisions["members"]
     ]
@@ -341,7 +341,7 @@ def test_maps_are_scored_on_the_boxes_of_test_beside_controls(folder: Path) -> N
     assert (boxes["all"]["boxes"], boxes["Mass"]["images"], boxes["mean"]["classes"]) == (5, 5, 1)
     assert set(boxes["Mass"]["energy"]) == {"grad_cam", "layer_cam", "random", "centre"}
     # The same in the plain: the mean of both members' maps, and how much of it is in the box.
-    classifiers = [networks.load(path)[0] for path in sorted((folder / "data/models").iterdir())]
+    classifiers = [load_model(path)[0] for path in sorted((folder / "data/models").iterdir())]
     images = np.load(folder / "data/images.npy")[split["image"].isin(test[:5])]
     pixels, column = torch.from_numpy(images)[:, None] / 255, torch.full((5,), CLASSES.index("Mass"))
     maps = sum(grad_cam(classifier, pixels, column).double() for classifier in classifiers).numpy()  # type: ignore[union-attr]
@@ -354,7 +354,7 @@ def test_the_report_tells_this_run(folder: Path) -> None:
     page = (folder / "plots/report.html").read_text(encoding="utf-8")
     intervals = read_metrics(folder, "intervals")["auroc"]
     for name in ("mean_15", "mean_14", *CLASSES):
-        assert f"{in_words(intervals[name])}<" in page
+        assert f"{format_ci(intervals[name])}<" in page
     assert "synthetic" not in page
     assert str(folder) not in page
     # Each sample twice: as it is, and under the map of a network that can be mapped.

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr.errors import InputError
-from cxr.tables import read_sample
+from cxr.core.errors import InputError
+from cxr.core.tables import read_sample
 from stages import resize, sample
 from tests.conftest import error_of, files_in, numbered_rows, run_stage, write_nih, write_params
 from tests.project import ROOT
@@ -165,7 +165,7 @@ FULL = """
 import cxr.files
 from cxr.errors import run_as_script
 from stages import resize
-cxr.files.remove = lambda path: None
+cxr.core.files.remove = lambda path: None
 run_as_script(resize.main)
 """
 

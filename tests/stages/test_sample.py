@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.errors import InputError
-from cxr.findings import CLASSES
-from cxr.nih import read_table
-from cxr.params import Sample
-from cxr.tables import label_matrix, read_sample
+from cxr.core.errors import InputError
+from cxr.core.labels import CLASSES
+from cxr.core.tables import label_matrix, read_sample
+from cxr.datasets.nih import read_table
+from cxr.datasets.params import Sample
 from stages import sample
 from tests.conftest import error_of, files_in, numbered_rows, run_stage, write_nih, write_params
 

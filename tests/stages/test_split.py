@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxr.errors import InputError
-from cxr.files import write_csv
-from cxr.findings import CLASSES
-from cxr.nih import read_lists
-from cxr.params import Sample, Split
-from cxr.tables import SPLITS, label_matrix, read_sample
+from cxr.core.errors import InputError
+from cxr.core.files import write_csv
+from cxr.core.labels import CLASSES
+from cxr.core.tables import SPLITS, label_matrix, read_sample
+from cxr.datasets.nih import read_lists
+from cxr.datasets.params import Sample, Split
 from stages import split
 from stages.sample import draw
 from tests.conftest import error_of, files_in, run_stage, write_params

@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cxr import checkpoints, networks
-from cxr.errors import InputError
-from cxr.members import Member
+from cxr.core.errors import InputError
+from cxr.models.members import Member
+from cxr.models.model_file import load_model
+from cxr.training import checkpoints
 from stages import train
 from tests.planted import MODEL, write_planted, write_planted_params
 from tests.project import start_training
@@ -36,7 +37,7 @@ def test_every_member_is_trained_and_every_epoch_has_a_row(folder: Path) -> None
     curves = pd.read_csv(folder / "data/curves.csv")
     assert curves.groupby("member")["epoch"].apply(list).to_dict() == {member: [1, 2] for member in members}
     assert {"lr", "train_loss", "val_loss", "val_auroc", "val_accuracy", "val_accuracy.Hernia"} <= set(curves.columns)
-    _, about = networks.load(folder / "data/models/test_resnet-2.safetensors")
+    _, about = load_model(folder / "data/models/test_resnet-2.safetensors")
     curve = curves[curves["member"] == "test_resnet-2"]
     assert about["val_auroc"] == curve["val_auroc"].max()
     assert about["best_epoch"] == curve["epoch"].iloc[curve["val_auroc"].argmax()]
@@ -101,7 +102,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(folder: Path) ->
 
 
 def test_a_second_training_names_the_first_and_ends(folder: Path) -> None:
-    with checkpoints.only_training(folder / "checkpoints"):
+    with checkpoints.training_lock(folder / "checkpoints"):
         second = start_training(folder)
         _, problems = second.communicate()
     assert second.returncode == 1
@@ -117,7 +118,7 @@ def test_an_unknown_network_ends_before_any_work(folder: Path) -> None:
 
 
 def test_missing_and_foreign_weights_are_named(folder: Path) -> None:
-    write_planted_params(folder, weights="imagenet", weights_dir=str(folder / "weights"), channels=3)
+    write_planted_params(folder, weights="imagenet", weights_dir=str(folder / "weights"), in_chans=3)
     with pytest.raises(InputError, match=r"no .*weights/test_resnet\.safetensors"):
         train.main()
     (folder / "weights").mkdir()
@@ -142,13 +143,13 @@ def test_files_that_do_not_fit_together_are_named(folder: Path) -> None:
 
 
 def test_too_little_memory_and_what_cannot_repeat_are_explained() -> None:
-    from cxr.runtime import explaining_limits  # noqa: PLC0415
+    from cxr.models.device import translate_torch_errors  # noqa: PLC0415
 
     for message, expected in (
         ("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes", "lower batch_size"),
         ("grid_sampler_2d_backward_cuda does not have a deterministic implementation", "deterministic to false"),
     ):
-        with pytest.raises(InputError, match=expected), explaining_limits():
+        with pytest.raises(InputError, match=expected), translate_torch_errors():
             raise RuntimeError(message)
-    with pytest.raises(RuntimeError, match="something else"), explaining_limits():
+    with pytest.raises(RuntimeError, match="something else"), translate_torch_errors():
         raise RuntimeError("something else")

@@ -6,8 +6,8 @@ The one stage of its repository imports this, so it imports little.
 import numpy as np
 import pandas as pd
 
-from cxr.findings import CLASSES
-from cxr.paths import PREDICTIONS, SAMPLE
+from cxr.core.labels import CLASSES
+from cxr.core.paths import PREDICTIONS, SAMPLE
 
 IMAGES = 240
 

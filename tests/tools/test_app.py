@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.formparsers import MultiPartParser
 
-from cxr.errors import InputError
-from cxr.files import write_json
-from cxr.findings import CLASSES
-from cxr.thresholds import Rule
+from cxr.core.errors import InputError
+from cxr.core.files import write_json
+from cxr.core.labels import CLASSES
+from cxr.evaluation.thresholds import Rule
 from tests.conftest import error_of
 from tests.planted import write_planted_params
 from tests.project import ROOT

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
-from cxr.findings import CLASSES
+from cxr.core.labels import CLASSES
 from tests.browser import CHROMIUM, OPTIONS, PHONE, WIDE
 from tests.conftest import files_in
 from tests.project import ROOT
@@ -66,7 +66,7 @@ class Server(NamedTuple):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folders = [tmp_path_factory.mktemp(name) for name in ("project", "home", "temporary")]
-    train_project(folders[0], views={"flip": True, "shift": 0, "scale": 0, "five_crops": 0})
+    train_project(folders[0], tta={"hflip": True, "translate": 0, "scale": 0, "five_crop": 0})
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
     served = Server(port, *folders)

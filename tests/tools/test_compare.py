@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.errors import InputError
-from cxr.files import write_csv
-from cxr.findings import CLASSES
-from cxr.measures import auroc
-from cxr.paths import PREDICTIONS, SAMPLE
+from cxr.core.errors import InputError
+from cxr.core.files import write_csv
+from cxr.core.labels import CLASSES
+from cxr.core.paths import PREDICTIONS, SAMPLE
+from cxr.evaluation.metrics import auroc
 from tests.conftest import assert_time_left, error_of, files_in, play_terminal
 from tests.project import ROOT, commit, run
 from tests.tools.predictions import tables
@@ -227,7 +227,7 @@ def test_a_class_without_positives_is_named_and_has_no_number(
 
 
 def test_a_terminal_shows_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxr.progress.DELAY", 0)
+    monkeypatch.setattr("cxr.core.progress.DELAY", 0)
     terminal = play_terminal(monkeypatch)
     compare(drawn("a"), drawn("b"), 299)
     assert_time_left(terminal.getvalue(), "resample")

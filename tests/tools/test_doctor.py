@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cxr.checkpoints import only_training
-from cxr.paths import CHECKPOINTS
+from cxr.core.paths import CHECKPOINTS
+from cxr.training.checkpoints import training_lock
 from tests.conftest import numbered_rows, write_nih, write_params
 from tests.project import ROOT, run
 from tools.doctor import command, machine, project
@@ -186,7 +186,7 @@ def test_without_pytorch_all_else_is_told_first(folder: Path, monkeypatch: pytes
 
 
 def test_a_running_training_is_named(folder: Path) -> None:
-    with only_training(CHECKPOINTS):
+    with training_lock(CHECKPOINTS):
         process = CHECKPOINTS.joinpath(".lock").read_text(encoding="ascii")
         assert problems() == ["training"]
         assert f"process {process} is training here" in answers()["training"].said

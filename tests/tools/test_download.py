@@ -17,8 +17,8 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 import numpy as np
 import pytest
 
-from cxr.errors import InputError
-from cxr.images import RawImages
+from cxr.core.errors import InputError
+from cxr.images.raw_images import RawImages
 from stages import resize, sample
 from tests.conftest import assert_time_left, error_of, files_in, numbered_rows, play_terminal, write_nih, write_params
 from tests.project import ROOT

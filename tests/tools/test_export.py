@@ -24,16 +24,16 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr import networks
-from cxr.calibration import Calibration, log_odds
-from cxr.decoding import gray_square
-from cxr.errors import InputError, run_as_script
-from cxr.files import sha256, write_json
-from cxr.findings import CLASSES
-from cxr.networks import Architecture
-from cxr.params import Views
-from cxr.resizing import resize
-from cxr.views import list_views
+from cxr.core.errors import InputError, run_as_script
+from cxr.core.files import sha256, write_json
+from cxr.core.labels import CLASSES
+from cxr.evaluation.calibration import Calibration, logit
+from cxr.images.decode import decode_and_resize
+from cxr.images.resize import resize
+from cxr.inference.params import TTA
+from cxr.inference.tta import tta_views
+from cxr.models.classifier import Architecture, build_classifier
+from cxr.models.model_file import save_model
 from tests.conftest import files_in
 from tests.project import ROOT
 from tools.export import command, metadata, writing
@@ -43,8 +43,8 @@ from tools.predict.output import NOT_CLINICAL
 
 WITHIN = 1e-4
 SIDE = 32
-VIEWS = Views(flip=False, shift=0, scale=0, five_crops=0.8)
-ALL_VIEWS = Views(flip=True, shift=0.05, scale=0.1, five_crops=0.8)
+VIEWS = TTA(hflip=False, translate=0, scale=0, five_crop=0.8)
+ALL_VIEWS = TTA(hflip=True, translate=0.05, scale=0.1, five_crop=0.8)
 MEMBERS = ("data/models/test_resnet-1.safetensors", "data/models/test_resnet-2.safetensors")
 
 
@@ -54,7 +54,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     for seed, name in enumerate(MEMBERS):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        save_network(folder / name, Architecture("test_resnet", channels=1, image_size=SIDE), seed)
+        save_network(folder / name, Architecture("test_resnet", in_chans=1, image_size=SIDE), seed)
     write_json(decisions(folder), folder / "data/decisions.json")
     done = call(folder)
     assert done.returncode == 0, done.stderr
@@ -71,7 +71,7 @@ def decisions(folder: Path) -> dict[str, Any]:
     return {
         "members": [Path(name).stem for name in MEMBERS],
         "sha256": [sha256(folder / name) for name in MEMBERS],
-        "views": VIEWS.model_dump(),
+        "tta": VIEWS.model_dump(),
         "classes": list(CLASSES),
         "calibration": calibration.to_dict(),
         "rule": "youden",
@@ -83,7 +83,7 @@ def decisions(folder: Path) -> dict[str, Any]:
 def save_network(path: Path, architecture: Architecture, seed: int = 0) -> None:
     """Write an untrained network that tells images apart: it has the normalisation of some, and spread answers."""
     torch.manual_seed(seed)
-    classifier = networks.build(architecture)
+    classifier = build_classifier(architecture)
     pixels = torch.from_numpy(writing.drawn_images(4, architecture.image_size)).unsqueeze(1) / 255
     with torch.no_grad():
         for layer in classifier.modules():
@@ -97,7 +97,7 @@ def save_network(path: Path, architecture: Architecture, seed: int = 0) -> None:
             weight = getattr(head, "logits", head).weight
             assert isinstance(weight, torch.Tensor)
             weight.mul_(1 / spread)
-    networks.save(classifier, architecture, {}, path)
+    save_model(classifier, architecture, {}, path)
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +143,7 @@ def ask(file: Path, images: Sequence[Path], size: int) -> list[NDArray[Any]]:
     """What onnxruntime says of image files, in one batch."""
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     answers: list[NDArray[Any]] = session.run(
-        None, {"images": np.stack([gray_square(path.read_bytes(), size) for path in images])}
+        None, {"images": np.stack([decode_and_resize(path.read_bytes(), size) for path in images])}
     )
     return answers
 
@@ -198,7 +198,7 @@ def test_the_metadata_says_how_to_feed_and_read_it(project: Path) -> None:
     assert list(json.loads(about["thresholds"]).values()) == decisions["calibrated_thresholds"]
     assert [member["sha256"] for member in json.loads(about["members"])] == decisions["sha256"]
     assert [member["name"] for member in json.loads(about["members"])] == decisions["members"]
-    assert json.loads(about["views"]) == [view._asdict() for view in list_views(VIEWS)]
+    assert json.loads(about["views"]) == [view._asdict() for view in tta_views(VIEWS)]
     assert f"resized to {SIDE} x {SIDE} pixels" in about["preprocessing"]
     assert json.loads(about["preprocessing_steps"])["resize"]["height"] == SIDE
     assert about["note"] == NOT_CLINICAL
@@ -244,7 +244,7 @@ def test_whether_images_were_drawn_is_told_where_the_metrics_are_of_the_same_run
 def test_every_view_is_that_of_predict(project: Path) -> None:
     ensemble = command.load_ensemble([], torch.device("cpu"))
     assert ensemble.decisions
-    other = replace(ensemble, decisions=ensemble.decisions._replace(views=ALL_VIEWS))
+    other = replace(ensemble, decisions=ensemble.decisions._replace(tta=ALL_VIEWS))
     squares = writing.drawn_images(5, SIDE)
     with torch.inference_mode():
         found = Whole(other).eval()(torch.from_numpy(squares))[0].numpy()
@@ -255,9 +255,9 @@ def test_every_view_is_that_of_predict(project: Path) -> None:
 @pytest.mark.parametrize(
     "architecture",
     [
-        Architecture("test_convnext", channels=3, image_size=64, attention=True),
+        Architecture("test_convnext", in_chans=3, image_size=64, attention_pool=True),
         # Fused attention with a bias, whose order of memory PyTorch's exporter cannot follow.
-        Architecture("test_vit_relpos", channels=1, image_size=64),
+        Architecture("test_vit_relpos", in_chans=1, image_size=64),
     ],
     ids=lambda architecture: architecture.model,
 )
@@ -280,7 +280,7 @@ def test_networks_of_other_kinds_export_and_without_decisions_call_nothing(
 def test_efficientnet_b3_at_300_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = tmp_path / "a.safetensors"
-    save_network(model, Architecture("efficientnet_b3", channels=3, image_size=300))
+    save_network(model, Architecture("efficientnet_b3", in_chans=3, image_size=300))
     call_here(monkeypatch, model, "--output", "a.onnx")
     images = phantoms(tmp_path, 4, 300)
     (found,) = ask(Path("a.onnx"), images, 300)
@@ -308,14 +308,14 @@ def test_log_odds_of_a_mean_are_those_of_float64_even_where_float32_has_no_such_
     exact = torch.sigmoid(torch.from_numpy(logits).double()).mean(dim=0).numpy()
     found = mean_log_odds(torch.from_numpy(logits)).numpy()
     # Next to 1, float64 itself has no more than 12 digits of 1 - p left at the bound.
-    np.testing.assert_allclose(found, log_odds(exact), rtol=1e-5, atol=2e-4)
+    np.testing.assert_allclose(found, logit(exact), rtol=1e-5, atol=2e-4)
 
 
 def test_calibration_that_magnifies_the_ends_is_kept(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Probabilities of 1e-9 and slopes of 0.2: float32 probabilities would give numbers that are 0.1 off."""
     logits = np.array([-40, -25, -21, -15, 0, 15, 21, 25, 40], np.float32)
     slope, intercept = 0.2, 3.0
-    expected = 1 / (1 + np.exp(-(slope * log_odds(1 / (1 + np.exp(-logits.astype(np.float64)))) + intercept)))
+    expected = 1 / (1 + np.exp(-(slope * logit(1 / (1 + np.exp(-logits.astype(np.float64)))) + intercept)))
     found = torch.sigmoid(slope * mean_log_odds(torch.from_numpy(logits)[None]) + intercept)
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
 
@@ -362,7 +362,7 @@ def test_mistakes_end_with_one_message_and_leave_nothing(
 ) -> None:
     Path(tmp_path / "broken.safetensors").write_bytes(b"nothing of the kind")
     other = Architecture("test_resnet", 1, 48)
-    networks.save(networks.build(other), other, {}, tmp_path / "other.safetensors")
+    save_model(build_classifier(other), other, {}, tmp_path / "other.safetensors")
     copy = shutil.copyfile(MEMBERS[0], tmp_path / "mine.safetensors")
     before = files_in(project) | files_in(tmp_path)
     for words, message in (

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from cxr.errors import InputError
-from cxr.findings import CLASSES
-from cxr.params import Params, read_params
+from cxr.core.errors import InputError
+from cxr.core.labels import CLASSES
+from cxr.core.params import read_params
+from cxr.params import Params
 from tests.conftest import write_params
 from tests.project import ROOT
 from tools import model_card

@@ -1,16 +1,17 @@
 import pytest
 import yaml
 
-from cxr.errors import InputError
-from cxr.params import Params, read_params
+from cxr.core.errors import InputError
+from cxr.core.params import read_params
+from cxr.params import Params
 from tests.project import ROOT
 from tools.parameters import readers, table, with_table
 
 VALUES = read_params(Params, ROOT / "params.yaml")
 
 
-def test_the_readme_holds_the_table() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_holds_the_table() -> None:
+    text = (ROOT / "docs/parameters.md").read_text(encoding="utf-8")
     assert with_table(text, table(VALUES)) == text, "run `python -m tools.parameters --write`"
 
 
@@ -26,8 +27,8 @@ def test_every_parameter_has_a_row_that_says_what_it_is() -> None:
 
 def test_a_row_shows_value_readers_and_choices() -> None:
     rows = table(VALUES)
-    assert "| `schedule` | restarts | train |" in rows
-    assert "(`restarts`, `cosine`)" in rows
+    assert "| `lr_schedule` | cosine_restarts | train |" in rows
+    assert "(`cosine_restarts`, `cosine`)" in rows
     assert "| `batch_size` | 32 | train, evaluate |" in rows
     assert readers("split.method") == ["split"]
 

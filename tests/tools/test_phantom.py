@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr.errors import InputError
-from cxr.findings import CLASSES, FINDINGS, NO_FINDING
+from cxr.core.errors import InputError
+from cxr.core.labels import CLASSES, FINDINGS, NO_FINDING
 from tests.conftest import assert_time_left, play_terminal
 from tools.phantom.dataset import command_line, phantom_exams, write_phantom
 from tools.phantom.nih import BOXED, name, table

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr import networks
-from cxr.calibration import Calibration
-from cxr.errors import InputError
-from cxr.findings import CLASSES
-from cxr.maps import layer_cam
+from cxr.core.errors import InputError
+from cxr.core.labels import CLASSES
+from cxr.evaluation.calibration import Calibration
+from cxr.inference.saliency import layer_cam
+from cxr.models.classifier import Architecture, build_classifier
+from cxr.models.model_file import load_model, save_model
 from tests.conftest import assert_time_left, error_of, files_in, play_terminal
 from tests.planted import SIDE
 from tests.project import ROOT
@@ -39,14 +40,14 @@ from tools.predict.reading import Failure, Picture, read_picture
 from tools.predict.sources import find_files
 
 BATCH = 16
-VIEWS = {"flip": True, "shift": 0.05, "scale": 0, "five_crops": 0}
+VIEWS = {"hflip": True, "translate": 0.05, "scale": 0, "five_crop": 0}
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where resize, train and evaluate have run on PNGs of four kinds; two members, and views."""
     folder = tmp_path_factory.mktemp("project")
-    train_project(folder, batch_size=BATCH, views=VIEWS)
+    train_project(folder, batch_size=BATCH, tta=VIEWS)
     return folder
 
 
@@ -207,7 +208,7 @@ def test_a_model_file_alone_describes_itself_and_is_not_calibrated(
 ) -> None:
     one = Path("data/models/test_resnet-2.safetensors")
     found = predicted(monkeypatch, tmp_path / "a.json", "images", "--model", one)
-    classifier, _ = networks.load(one)
+    classifier, _ = load_model(one)
     pixels = torch.from_numpy(np.load("data/images.npy")).unsqueeze(1) / 255
     with torch.inference_mode():
         expected = torch.sigmoid(classifier(pixels).double()).numpy()
@@ -238,7 +239,7 @@ def test_without_decisions_or_with_old_ones_the_next_command_is_named(
     (tmp_path / "data").mkdir()
     content = json.loads((project / "data/decisions.json").read_text())
     for change, message in (
-        ({"views": None}, "not what evaluate writes"),
+        ({"tta": None}, "not what evaluate writes"),
         ({"classes": ["Edema"]}, "others than this version's"),
         ({}, "has no 'sha256': it is of an older version; run `dvc repro`"),
     ):
@@ -280,8 +281,8 @@ def test_networks_that_know_drawings_only_say_so(
 
 
 def test_networks_of_two_sizes_are_no_ensemble(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    other = networks.Architecture("test_resnet", 1, 48)
-    networks.save(networks.build(other), other, {}, tmp_path / "other.safetensors")
+    other = Architecture("test_resnet", 1, 48)
+    save_model(build_classifier(other), other, {}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match=r"test_resnet-1\.safetensors 32 px.*other\.safetensors 48 px"):
         call_here(
             monkeypatch, "images", "--model", "data/models/test_resnet-1.safetensors", tmp_path / "other.safetensors"
@@ -407,7 +408,7 @@ def test_heat_maps_are_the_members_mean_over_the_picture(
     assert found["images"][0]["heat_maps"] == [str(path)]
     pixels = torch.from_numpy(np.load("data/images.npy")[:1]).unsqueeze(1) / 255
     column = torch.tensor([CLASSES.index("Edema")])
-    members = [networks.load(Path(f"data/models/test_resnet-{seed}.safetensors"))[0] for seed in (1, 2)]
+    members = [load_model(Path(f"data/models/test_resnet-{seed}.safetensors"))[0] for seed in (1, 2)]
     heat = np.mean([layer_cam(member, pixels, column)[0].numpy() for member in members], axis=0)
     picture = read_picture(project / "images" / name, SIDE, is_shown=True)
     assert isinstance(picture, Picture)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cxr.errors import InputError
-from cxr.findings import CLASSES
+from cxr.core.errors import InputError
+from cxr.core.labels import CLASSES
 from tests.conftest import error_of, files_in
 from tests.project import ROOT, commit, run
 from tests.tools.predictions import tables

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr.findings import FINDINGS
+from cxr.core.labels import FINDINGS
 from tools.phantom.anatomy import patient_chest
 from tools.phantom.canvas import Canvas, Position
 from tools.phantom.dataset import phantom_exams

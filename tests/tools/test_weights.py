@@ -11,10 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cxr import networks
-from cxr.errors import InputError
-from cxr.files import sha256
-from cxr.networks import Architecture
+from cxr.core.errors import InputError
+from cxr.core.files import sha256
+from cxr.models.classifier import Architecture, build_classifier
 from tests.conftest import error_of, files_in
 from tests.project import ROOT
 from tools import weights
@@ -47,7 +46,7 @@ def play_hub(monkeypatch: pytest.MonkeyPatch, reply: nn.Module | Exception) -> N
 
 
 def assert_training_starts_from(path: Path, network: nn.Module) -> None:
-    built = networks.build(Architecture(MODEL, 3, 32), path).backbone.state_dict()
+    built = build_classifier(Architecture(MODEL, 3, 32), path).backbone.state_dict()
     for name, tensor in network.state_dict().items():
         if not name.startswith("fc."):
             assert torch.equal(built[name], tensor), name
@@ -65,7 +64,7 @@ def test_what_the_hub_sends_is_what_training_starts_from(
     said = capsys.readouterr().out
     assert said.startswith(f"{path}: ")
     assert sha256(path) in said
-    assert said.endswith(f"next: dvc exp run -S 'models=[{MODEL}]' -S weights=imagenet -S channels=3\n")
+    assert said.endswith(f"next: dvc exp run -S 'models=[{MODEL}]' -S weights=imagenet -S in_chans=3\n")
     assert_training_starts_from(path, network)
     before = path.read_bytes()
     call(monkeypatch, MODEL)

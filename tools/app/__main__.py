@@ -5,7 +5,7 @@ import os
 # Before PyTorch loads: threads that wait must sleep, as in evaluate.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from cxr.errors import InputError, run_as_script
+from cxr.core.errors import InputError, run_as_script
 
 
 def main() -> None:

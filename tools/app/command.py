@@ -18,7 +18,7 @@ from pathlib import Path
 from starlette.formparsers import MultiPartParser
 from streamlit.web import cli
 
-from cxr.errors import InputError
+from cxr.core.errors import InputError
 from tools.app.service import service
 
 PAGE = Path(__file__).with_name("page.py")

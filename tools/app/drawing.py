@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr.findings import CLASSES
+from cxr.core.labels import CLASSES
 from tools.app.record import Record
 from tools.app.words import threshold
 from tools.predict.predicting import Answer

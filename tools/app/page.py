@@ -7,7 +7,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from cxr.errors import InputError
+from cxr.core.errors import InputError
 from tools.app.drawing import Row, data_url, draw, rows
 from tools.app.service import Asked, Desk, Service, service
 from tools.app.words import facts

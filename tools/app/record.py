@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cxr.errors import InputError
-from cxr.evidence import Report, number
-from cxr.findings import CLASSES
-from cxr.paths import DECISIONS, METRICS
-from cxr.thresholds import Rule
+from cxr.core.errors import InputError
+from cxr.core.labels import CLASSES
+from cxr.core.paths import DECISIONS, METRICS
+from cxr.evaluation.summary import Report, nan_to_none
+from cxr.evaluation.thresholds import Rule
 from tools.model_card import read_metrics
 from tools.predict.ensemble import Decisions
 
@@ -42,7 +42,7 @@ def read_record(decisions: Decisions) -> Record:
         raise InputError(f"there is no {error.filename}; run `dvc repro`") from None
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{METRICS} is not what evaluate writes: {error!r}; run `dvc repro`") from None
-    if measured != ([number(value) for value in decisions.thresholds], decisions.members):
+    if measured != ([nan_to_none(value) for value in decisions.thresholds], decisions.members):
         raise InputError(f"{METRICS} is of another run than {DECISIONS}: run `dvc repro`, or `dvc checkout`")
     return record
 

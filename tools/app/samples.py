@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from cxr.errors import InputError, warn
-from cxr.findings import CLASSES
-from cxr.images import RawImages
-from cxr.params import EvaluateParams, read_params
-from cxr.paths import SAMPLE, SPLIT
-from cxr.tables import label_matrix, read_sample_with_split
+from cxr.core.errors import InputError, warn
+from cxr.core.labels import CLASSES
+from cxr.core.params import read_params
+from cxr.core.paths import SAMPLE, SPLIT
+from cxr.core.tables import label_matrix, read_sample_with_split
+from cxr.evaluation.params import EvaluateParams
+from cxr.images.raw_images import RawImages
 
 
 class Sample(NamedTuple):

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr.errors import InputError
-from cxr.findings import CLASSES
-from cxr.paths import DECISIONS, MODELS
-from cxr.runtime import prepare
+from cxr.core.errors import InputError
+from cxr.core.labels import CLASSES
+from cxr.core.paths import DECISIONS, MODELS
+from cxr.models.device import init_device
 from tools.app.record import Record, read_record
 from tools.app.samples import Sample, read_samples
 from tools.predict.ensemble import Ensemble, load_ensemble
@@ -101,7 +101,7 @@ def service() -> Service:
             f"there is no {DECISIONS}, so nobody to ask: run `make repro`, which takes minutes, or `dvc pull`"
         )
     # As many threads as tools.predict takes: the numbers are the same to the last digit.
-    ensemble = load_ensemble([], prepare(os.cpu_count() or 1, deterministic=True))
+    ensemble = load_ensemble([], init_device(os.cpu_count() or 1, deterministic=True))
     thresholds = thresholds_of(ensemble)
     if ensemble.decisions is None or thresholds is None:
         raise InputError(f"{MODELS} holds other networks than {DECISIONS} was made for: run `dvc repro`")

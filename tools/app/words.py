@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from cxr.evidence import Report
-from cxr.report_figures import in_words
-from cxr.thresholds import UNDECIDED, Rule
+from cxr.evaluation.summary import Report
+from cxr.evaluation.thresholds import DEFAULT_THRESHOLD, Rule
+from cxr.reporting.svg import format_ci
 from tools.app.record import Record
 from tools.model_card import percent
 from tools.predict.ensemble import Ensemble
@@ -35,14 +35,14 @@ def threshold(name: str, value: float, record: Record) -> list[str]:
     """What the threshold `value` of the class `name` means: why it is this one, and what it does on test."""
     point, positives, images = record.points[name], record.positives[name], record.labelled[name]
     chosen = f"Validation chose it: it is {RULES[record.rule]} there."
-    if point["threshold"] == UNDECIDED:
+    if point["threshold"] == DEFAULT_THRESHOLD:
         chosen = "Nothing chose it: validation had no image with that label, or none without."
     return [
         f"{name} is called from {value:.3f} on. {chosen}",
         f"On test it calls {share(point['sensitivity'])} of the {positives:,} images labelled {name}, and "
         f"{share(complement(point['specificity']))} of the {images - positives:,} others. "
         f"Of the images that it calls, {share(point['ppv'])} are labelled {name}.",
-        f"AUROC {in_words(record.auroc[name])}. In brackets are 95 % intervals.",
+        f"AUROC {format_ci(record.auroc[name])}. In brackets are 95 % intervals.",
     ]
 
 
@@ -55,7 +55,7 @@ def facts(ensemble: Ensemble, record: Record) -> dict[str, str]:
     return {
         title: ", ".join(names) + means,
         "Sees": f"{seen}, in {views} views" if views > 1 else seen,
-        "Mean AUROC": f"{in_words(record.mean_auroc)} over {record.classes_in_mean} classes, with its 95 % interval",
+        "Mean AUROC": f"{format_ci(record.mean_auroc)} over {record.classes_in_mean} classes, with its 95 % interval",
         "Measured on": f"{record.images:,} {kind} of {record.patients:,} patients{whose}; none of them in training",
         "Probabilities": "calibrated on validation",
         "Thresholds": f"of each class {RULES[record.rule]} on validation",

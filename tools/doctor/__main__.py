@@ -1,6 +1,6 @@
 """`python -m tools.doctor`: look at the machine, the packages, the parameters and the data."""
 
-from cxr.errors import run_as_script
+from cxr.core.errors import run_as_script
 from tools.doctor.command import main
 
 run_as_script(main)

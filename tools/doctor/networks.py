@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import torch
 
-from cxr.errors import InputError
-from cxr.networks import check_name
+from cxr.core.errors import InputError
+from cxr.models.classifier import check_model_name
 from cxr.params import Params
 from tools.doctor.remarks import Remark
 
@@ -22,7 +22,7 @@ def models(params: Params) -> Remark:
     wrong = []
     for model in params.models:
         try:
-            check_name(model)
+            check_model_name(model)
         except InputError as error:
             wrong.append(str(error).removeprefix("models: "))
     if wrong:

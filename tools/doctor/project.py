@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from cxr import chexpert
-from cxr.boxes import BOX_FILE, read_boxes
-from cxr.datasets import read_lists, read_table
-from cxr.errors import InputError
-from cxr.images import RawImages
-from cxr.params import PARAMS_FILE, Params, read_params
-from cxr.paths import CHECKPOINTS, IMAGES
-from cxr.tables import is_synthetic, name_some
+from cxr.core.errors import InputError
+from cxr.core.params import PARAMS_FILE, read_params
+from cxr.core.paths import CHECKPOINTS, IMAGES
+from cxr.core.tables import is_synthetic, name_some
+from cxr.datasets import chexpert
+from cxr.datasets.boxes import BOX_FILE, read_boxes
+from cxr.datasets.registry import read_lists, read_table
+from cxr.images.raw_images import RawImages
+from cxr.params import Params
 from stages.sample import draw
 from tools.doctor.remarks import INSTALL, Remark
 
@@ -79,7 +80,7 @@ def training() -> Remark:
 
 
 def holder() -> str | None:
-    """The process that holds the lock of `cxr.checkpoints.only_training`; asked here, since that module loads PyTorch.
+    """The process that holds the lock of `training_lock`; read here, since that module loads PyTorch.
 
     None where nobody holds it.
     """

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-from cxr.errors import InputError
-from cxr.files import replacing
+from cxr.core.errors import InputError
+from cxr.core.files import atomic_write
 
 _OLDEST = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
@@ -26,7 +26,7 @@ def to_zip(tar: Path, archive: Path, advance: Callable[[int], object]) -> int:
     Raises:
         InputError: where `tar` is broken, has no PNGs, has one twice, a link for one, or one outside its folder.
     """
-    with replacing(archive) as temporary:
+    with atomic_write(archive) as temporary:
         with tar.open("rb") as packed, ZipFile(temporary, "w", ZIP_STORED) as file:
             read = 0
             for name, content in _images(packed, tar):

@@ -24,10 +24,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
-from cxr.errors import InputError
-from cxr.images import RawImages
-from cxr.nih import read_table
-from cxr.tables import name_some
+from cxr.core.errors import InputError
+from cxr.core.tables import name_some
+from cxr.datasets.nih import read_table
+from cxr.images.raw_images import RawImages
 from tools.download.archives import to_zip
 from tools.download.progress import Progress
 from tools.download.room import ZIP_TO_TAR, check_room

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from cxr.errors import InputError
+from cxr.core.errors import InputError
 
 # A zip is hardly larger than the tar.gz that it comes from: PNGs do not compress, each has a header.
 ZIP_TO_TAR = 1.02

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
-from cxr.errors import InputError
-from cxr.files import replacing
+from cxr.core.errors import InputError
+from cxr.core.files import atomic_write
 from tools.download.archives import refuse_outside, to_zip
 from tools.download.progress import Progress
 from tools.download.room import check_room
@@ -101,5 +101,5 @@ def link_or_copy(path: Path, target: Path) -> None:
     try:
         os.link(path.resolve(), target)
     except OSError:
-        with replacing(target) as temporary:
+        with atomic_write(target) as temporary:
             shutil.copyfile(path, temporary)

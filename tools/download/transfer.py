@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from cxr.errors import InputError
+from cxr.core.errors import InputError
 from tools.download.progress import Progress
 from tools.download.sources import BY_HAND, Source
 

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import torch
 
-from cxr.errors import InputError
-from cxr.files import sha256
+from cxr.core.errors import InputError
+from cxr.core.files import sha256
 from tools.export.metadata import describe
 from tools.predict.ensemble import Ensemble, load_ensemble
 from tools.predict.output import NOT_CLINICAL

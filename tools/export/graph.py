@@ -5,13 +5,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cxr.calibration import Calibration, log_odds
-from cxr.findings import CLASSES
-from cxr.views import View
+from cxr.core.labels import CLASSES
+from cxr.evaluation.calibration import Calibration, logit
+from cxr.inference.tta import View
 from tools.predict.ensemble import Ensemble
 from tools.predict.output import thresholds_of
 
-FARTHEST = float(log_odds(np.array(1.0)))  # from 0, of log-odds that are calibrated
+FARTHEST = float(logit(np.array(1.0)))  # from 0, of log-odds that are calibrated
 
 
 class Whole(nn.Module):
@@ -56,7 +56,7 @@ class Whole(nn.Module):
 
 
 def mean_log_odds(logits: Tensor) -> Tensor:
-    """The log-odds of the mean of sigmoid(`logits`) over the first dimension, bounded as those of `cxr.calibration`.
+    """The log-odds of the mean of sigmoid(`logits`) over the first dimension, bounded like `logit` of calibration.
 
     log(Σ p) - log(Σ (1 - p)), whose numbers of terms cancel out, with log p = -softplus(-logit) and
     log(1 - p) = -softplus(logit).

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cxr import networks
-from cxr.files import sha256
-from cxr.findings import CLASSES
+from cxr.core.files import sha256
+from cxr.core.labels import CLASSES
+from cxr.models.model_file import read_description
 from tools.predict.ensemble import Ensemble
 from tools.predict.output import NOT_CLINICAL, thresholds_of
 
@@ -68,6 +68,6 @@ def preprocessing_steps(size: int) -> dict[str, Any]:
 
 def describe_member(file: Path) -> dict[str, Any]:
     """Which network this is; nothing of the patients that it has seen, and no folder."""
-    about = networks.describe(file)
-    kept = {name: about.get(name) for name in ("model", "seed", "channels", "attention")}
+    about = read_description(file)
+    kept = {name: about.get(name) for name in ("model", "seed", "in_chans", "attention_pool")}
     return {"name": file.stem, "sha256": sha256(file), **kept}

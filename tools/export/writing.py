@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cxr.errors import InputError, warn
-from cxr.files import replacing
+from cxr.core.errors import InputError, warn
+from cxr.core.files import atomic_write
 from tools.export.graph import Whole
 from tools.phantom.exam import Exam
 from tools.phantom.radiograph import draw
@@ -45,7 +45,7 @@ def write(ensemble: Ensemble, metadata: Mapping[str, str], path: Path) -> float 
             `path` keeps what it had.
     """
     check_size(ensemble)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.touch()  # so that a folder without rights is known before the work
         # Without gradients PyTorch takes a third less time.
         model = translate(Whole(ensemble).eval().requires_grad_(requires_grad=False), ensemble.image_size)

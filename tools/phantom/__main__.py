@@ -1,6 +1,6 @@
 """`python -m tools.phantom OUT`: draw the phantom data set."""
 
-from cxr.errors import run_as_script
+from cxr.core.errors import run_as_script
 from tools.phantom.dataset import main
 
 run_as_script(main)

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from cxr.chexpert import SHARED
-from cxr.files import write_csv
+from cxr.core.files import write_csv
+from cxr.datasets.chexpert import SHARED
 from tools.phantom.exam import REPORT, Exam, map_exams
 from tools.phantom.radiograph import draw
 

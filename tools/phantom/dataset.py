@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.random import Generator
 
-from cxr.errors import InputError
-from cxr.files import replacing
-from cxr.findings import FINDINGS
+from cxr.core.errors import InputError
+from cxr.core.files import atomic_write
+from cxr.core.labels import FINDINGS
 from tools.phantom import chexpert, nih
 from tools.phantom.exam import HISTORY, Exam, stream_of
 
@@ -76,7 +76,7 @@ def write_phantom(out: Path, seed: int, images: int, size: int, layout: str = "n
     """Write the whole data set at `out`, or nothing; InputError where `out` is taken or a number makes no sense."""
     check(out, seed, images, size)
     exams = phantom_exams(seed, images)
-    with replacing(out) as folder:
+    with atomic_write(out) as folder:
         folder.mkdir(parents=True)
         LAYOUTS[layout](exams, test_patients(exams, seed), folder, size)
         notice = NOTICES[layout].format(seed=seed, images=images, size=size)

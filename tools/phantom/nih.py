@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from cxr.files import write_csv
-from cxr.findings import NO_FINDING
+from cxr.core.files import write_csv
+from cxr.core.labels import NO_FINDING
 from tools.phantom.exam import EXPOSURE, Exam, map_exams
 from tools.phantom.radiograph import Box, draw
 

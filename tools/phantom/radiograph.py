@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from cxr.findings import FINDINGS
+from cxr.core.labels import FINDINGS
 from tools.phantom.anatomy import patient_chest, projected
 from tools.phantom.canvas import Canvas, Plane, Position, sigmoid
 from tools.phantom.exam import ANATOMY, EXPOSURE, LESION, Exam

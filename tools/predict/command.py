@@ -26,10 +26,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cxr.errors import InputError, warn
-from cxr.files import write_csv, write_json
-from cxr.findings import CLASSES
-from cxr.runtime import prepare
+from cxr.core.errors import InputError, warn
+from cxr.core.files import write_csv, write_json
+from cxr.core.labels import CLASSES
+from cxr.models.device import init_device
 from tools.predict.ensemble import Ensemble, load_ensemble
 from tools.predict.output import as_json, as_table, closing, in_a_line, in_full, width_of
 from tools.predict.overlays import Overlays
@@ -76,7 +76,7 @@ def main() -> None:
     files = find_files(asked.words)
     check(asked, files)
     heat_maps = HeatMaps(Overlays(asked.heatmaps, files), asked.only) if asked.heatmaps else None
-    ensemble = load_ensemble(asked.model, prepare(os.cpu_count() or 1, deterministic=True))
+    ensemble = load_ensemble(asked.model, init_device(os.cpu_count() or 1, deterministic=True))
     if asked.only in ensemble.untrained:
         raise InputError(f"--class {asked.only}: the networks have not learned it, so there is nothing to see")
     found = predict_files(files, ensemble, asked.batch_size, heat_maps)

@@ -12,7 +12,7 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
 
-from cxr.decoding import LARGEST
+from cxr.images.decode import LARGEST
 
 _FRONTAL = ("", "PA", "AP")
 _MODALITIES = ("", "CR", "DX", "RG")

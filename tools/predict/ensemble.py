@@ -11,20 +11,20 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from cxr import networks
-from cxr.batches import Pixels
-from cxr.calibration import Calibration
-from cxr.ensembles import mean_maps
-from cxr.errors import InputError
-from cxr.evidence import number
-from cxr.files import sha256
-from cxr.findings import CLASSES
-from cxr.maps import layer_cam, methods_of
-from cxr.networks import Classifier
-from cxr.params import Views
-from cxr.paths import DECISIONS, METRICS, MODELS
-from cxr.runtime import explaining_limits
-from cxr.views import View, list_views, predict_probabilities
+from cxr.core.errors import InputError
+from cxr.core.files import sha256
+from cxr.core.labels import CLASSES
+from cxr.core.paths import DECISIONS, METRICS, MODELS
+from cxr.evaluation.calibration import Calibration
+from cxr.evaluation.summary import nan_to_none
+from cxr.inference.ensemble import mean_saliency_maps
+from cxr.inference.params import TTA
+from cxr.inference.saliency import layer_cam, supported_methods
+from cxr.inference.tta import View, predict_probabilities, tta_views
+from cxr.models.classifier import Classifier
+from cxr.models.device import translate_torch_errors
+from cxr.models.image_store import ImageStore
+from cxr.models.model_file import load_model
 
 
 class Decisions(NamedTuple):
@@ -32,7 +32,7 @@ class Decisions(NamedTuple):
 
     members: tuple[str, ...]
     sha256: tuple[str, ...]  # of each member's file
-    views: Views
+    tta: TTA
     calibration: Calibration
     thresholds: NDArray[np.float64]  # of probabilities before calibration, [15]
     rule: str  # that chose them
@@ -63,7 +63,7 @@ class Ensemble:
     @property
     def views(self) -> list[View]:
         """Those of evaluate, whose probabilities were calibrated; the image alone where there are none."""
-        return list_views(self.decisions.views) if self.decisions else [View()]
+        return tta_views(self.decisions.tta) if self.decisions else [View()]
 
     def predict(self, squares: NDArray[np.uint8]) -> NDArray[np.float64]:
         """The mean probability of uint8 [images, size, size] before calibration, float64 [images, 15], as evaluate's.
@@ -71,7 +71,7 @@ class Ensemble:
         All images are one batch; InputError where memory is too short for it.
         """
         pixels = self._pixels(squares, np.arange(len(squares)))
-        with explaining_limits():
+        with translate_torch_errors():
             each = [predict_probabilities(one, pixels, len(squares), self.views) for one in self.classifiers]
         probabilities: NDArray[np.float64] = np.mean(each, axis=0)
         probabilities[:, [CLASSES.index(name) for name in self.untrained]] = np.nan
@@ -89,13 +89,13 @@ class Ensemble:
         """
         if not len(rows):
             return []
-        method = methods_of(self.classifiers).get("attention", layer_cam)
-        with explaining_limits():
+        method = supported_methods(self.classifiers).get("attention", layer_cam)
+        with translate_torch_errors():
             pixels = self._pixels(squares, rows)
-            return list(mean_maps(method, self.classifiers, pixels, classes, len(squares)))
+            return list(mean_saliency_maps(method, self.classifiers, pixels, classes, len(squares)))
 
-    def _pixels(self, squares: NDArray[np.uint8], rows: NDArray[np.int64]) -> Pixels:
-        return Pixels(squares, rows, self.device)
+    def _pixels(self, squares: NDArray[np.uint8], rows: NDArray[np.int64]) -> ImageStore:
+        return ImageStore(squares, rows, self.device)
 
 
 def load_ensemble(files: Sequence[Path], device: torch.device) -> Ensemble:
@@ -110,7 +110,7 @@ def load_ensemble(files: Sequence[Path], device: torch.device) -> Ensemble:
     if not files and decisions:
         files = [MODELS / f"{member}.safetensors" for member in decisions.members]
         _check_there(files)
-    loaded = {path: networks.load(path) for path in files}
+    loaded = {path: load_model(path) for path in files}
     sizes = {path: about["image_size"] for path, (_, about) in loaded.items()}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{path} {size} px" for path, size in sizes.items())
@@ -139,7 +139,7 @@ def _are_images_synthetic(decisions: Decisions | None) -> bool | None:
     content = json.loads(path.read_text(encoding="utf-8"))
     # Thresholds have every digit: no two runs share them by chance.
     measured = [content["classes"][name]["threshold"] for name in CLASSES]
-    return bool(content["synthetic"]) if measured == [number(value) for value in decisions.thresholds] else None
+    return bool(content["synthetic"]) if measured == [nan_to_none(value) for value in decisions.thresholds] else None
 
 
 def read_decisions(path: Path) -> Decisions:
@@ -151,7 +151,7 @@ def read_decisions(path: Path) -> Decisions:
         return Decisions(
             tuple(content["members"]),
             tuple(content["sha256"]),
-            Views.model_validate(content["views"]),
+            TTA.model_validate(content["tta"]),
             Calibration.from_dict(content["calibration"]),
             np.array(content["thresholds"], np.float64),
             content["rule"],

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr.resizing import resize
+from cxr.images.resize import resize
 
 COLOUR_LEVELS = 24
 COLOUR_SHARE = 0.05

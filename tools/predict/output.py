@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.evidence import number
-from cxr.findings import CLASSES
+from cxr.core.labels import CLASSES
+from cxr.evaluation.summary import nan_to_none
 from tools.predict.ensemble import Ensemble
 from tools.predict.predicting import Answer
 from tools.predict.reading import Failure
@@ -64,7 +64,7 @@ def thresholds_of(ensemble: Ensemble) -> dict[str, float | None] | None:
     if ensemble.decisions is None:
         return None
     after = ensemble.decisions.calibration.apply(ensemble.decisions.thresholds[None])[0]
-    return dict(zip(CLASSES, map(number, after), strict=True))
+    return dict(zip(CLASSES, map(nan_to_none, after), strict=True))
 
 
 def as_table(answers: Sequence[Answer]) -> pd.DataFrame:
@@ -87,7 +87,7 @@ def as_json(answers: Sequence[Answer], failures: Sequence[Failure], ensemble: En
         "images": [
             {
                 "file": str(answer.file),
-                "probabilities": dict(zip(CLASSES, map(number, answer.probabilities), strict=True)),
+                "probabilities": dict(zip(CLASSES, map(nan_to_none, answer.probabilities), strict=True)),
                 "called": _called(answer),
                 "flags": list(answer.flags),
                 "heat_maps": [str(path) for path in answer.heat_maps],

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr.errors import InputError
-from cxr.files import replacing
-from cxr.plots import file_name
+from cxr.core.errors import InputError
+from cxr.core.files import atomic_write
+from cxr.reporting.plots import file_name
 
 _OPACITY = 0.6  # where a map is highest
 
@@ -38,7 +38,7 @@ class Overlays:
             heat: float [side, side], 0 or more, of the same picture.
         """
         path = self._free(f"{picture.stem}.{file_name(name)}")
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             Image.fromarray(overlay(shown, heat)).save(temporary, format="PNG")
         return path
 

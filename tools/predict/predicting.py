@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr.ahead import map_ahead
-from cxr.findings import CLASSES
+from cxr.core.labels import CLASSES
+from cxr.core.prefetch import prefetch_map
 from tools.predict.ensemble import Ensemble
 from tools.predict.overlays import Overlays
 from tools.predict.reading import Failure, Picture, read_picture
@@ -44,7 +44,7 @@ def predict_files(
     """
     cores = os.cpu_count() or 1
     way = partial(read_picture, image_size=ensemble.image_size, is_shown=wanted is not None)
-    read = map_ahead(way, files, cores, 2 * batch_size)
+    read = prefetch_map(way, files, cores, 2 * batch_size)
     while batch := list(islice(read, batch_size)):
         answers = iter(answer_pictures([item for item in batch if isinstance(item, Picture)], ensemble, wanted))
         for item in batch:

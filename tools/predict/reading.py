@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from cxr.decoding import gray_picture
-from cxr.errors import InputError
-from cxr.resizing import resize
+from cxr.core.errors import InputError
+from cxr.images.decode import decode_gray_image
+from cxr.images.resize import resize
 from tools.predict.flags import colour_flags, shape_flags
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
@@ -68,7 +68,7 @@ def _decode(file: bytes, is_dicom: bool) -> tuple[NDArray[np.uint8], list[str]]:
     """The gray picture, and what its own kind of file says against it."""
     if is_dicom or file[128:132] == b"DICM":
         return _read_dicom(file)
-    gray = gray_picture(file)
+    gray = decode_gray_image(file)
     return (_upright(gray, file) if file.startswith(_JPEG) else gray), colour_flags(file)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from glob import glob
 from pathlib import Path
 
-from cxr.errors import InputError
+from cxr.core.errors import InputError
 
 # DICOM files often have no suffix at all.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", "")

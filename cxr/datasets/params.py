@@ -1,0 +1,61 @@
+"""Parameters of the stages sample and split."""
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cxr.core.params import Fraction, RawDir, Seed, Strict
+
+DataSeed = Annotated[Seed, Field(description="seed of the stages sample and split")]
+
+
+class Sample(Strict):
+    """Which images are used."""
+
+    size: int = Field(ge=1, description="number of distinct images to sample; all images if there are fewer")
+    exclude: list[str] = Field(description="names of images to leave out")
+
+
+class CheXpert(Strict):
+    """How CheXpert's labels are read. Ignored for data in NIH's layout."""
+
+    uncertain: Literal["unknown", "negative", "positive"] = Field(
+        description="how a label of -1 is read; unknown labels are excluded from the loss and from all metrics"
+    )
+    unmentioned: Literal["unknown", "negative"] = Field(description="how an empty label is read")
+    lateral: bool = Field(description="include lateral views")
+
+
+class Split(Strict):
+    """How patients are assigned to train, val and test."""
+
+    method: Literal["patient", "official"] = Field(
+        description="stratified random split by patient, or the official split of the data set"
+    )
+    train: Fraction = Field(description="fraction of images in train; ignored by the official split")
+    val: Fraction = Field(description="fraction of images in val; with the official split, of the train_val images")
+    test: Fraction = Field(description="fraction of images in test; ignored by the official split")
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> Self:
+        total = self.train + self.val + self.test
+        if not math.isclose(total, 1, abs_tol=1e-6):
+            raise ValueError(f"train, val and test must add up to 1, but add up to {total:g}")
+        return self
+
+
+class SampleParams(Strict):
+    """Parameters of the stage sample."""
+
+    raw_dir: RawDir
+    data_seed: DataSeed
+    sample: Sample
+    chexpert: CheXpert
+
+
+class SplitParams(Strict):
+    """Parameters of the stage split."""
+
+    data_seed: DataSeed
+    split: Split

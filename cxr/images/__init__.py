@@ -1,0 +1,4 @@
+"""Image files: finding them in `raw_dir`, decoding and resizing them.
+
+Imports core.
+"""

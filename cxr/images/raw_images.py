@@ -1,0 +1,65 @@
+"""The raw images: where they lie in `raw_dir`."""
+
+from pathlib import Path
+from typing import Self
+from zipfile import BadZipFile, ZipFile
+
+from cxr.core.errors import InputError
+
+
+class RawImages:
+    """The images in `raw_dir`, by name, in any of NIH's layouts, or by path, as CheXpert has it.
+
+    `images/*.png` (as NIH's archives unpack), `images_0NN/images/*.png` (Kaggle's folders) or `images_0NN.zip`; a name
+    with a slash is the path of a file in `raw_dir`. May be read from several threads at once. A context manager: it
+    holds archives open.
+    """
+
+    def __init__(self, raw_dir: Path) -> None:
+        """Find the images.
+
+        Raises:
+            InputError: where there is no folder, none of the layouts, or an archive that cannot be read.
+        """
+        self._raw_dir = raw_dir
+        self._archives: list[ZipFile] = []
+        self._files: dict[str, Path] = {}
+        self._members: dict[str, tuple[ZipFile, str]] = {}
+        if not raw_dir.is_dir():
+            raise InputError(f"raw_dir: there is no folder {raw_dir}; set raw_dir in params.yaml")
+        for folder in (raw_dir / "images", *sorted(raw_dir.glob("images_*/images"))):
+            self._files |= {path.name: path for path in folder.glob("*.png")}
+        for path in sorted(raw_dir.glob("images_*.zip")):
+            self._add_archive(path)
+        if not self._files and not self._members and not (raw_dir / "train").is_dir():
+            raise InputError(
+                f"{raw_dir} has no images/*.png, no images_0NN/images/*.png, no images_0NN.zip, and no folder train of "
+                "CheXpert's"
+            )
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._files or name in self._members or ("/" in name and (self._raw_dir / name).is_file())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for archive in self._archives:
+            archive.close()
+
+    def read(self, name: str) -> bytes:
+        """The bytes of the image file called `name`; KeyError or FileNotFoundError where there is none."""
+        if name in self._files or "/" in name:
+            return self._files.get(name, self._raw_dir / name).read_bytes()
+        archive, member = self._members[name]
+        return archive.read(member)
+
+    def _add_archive(self, path: Path) -> None:
+        try:
+            archive = ZipFile(path)
+        except (BadZipFile, OSError) as error:
+            raise InputError(f"{path} is not a readable zip archive: {error}") from None
+        self._archives.append(archive)
+        for member in archive.namelist():
+            if member.endswith(".png"):
+                self._members[member.rsplit("/", 1)[-1]] = (archive, member)

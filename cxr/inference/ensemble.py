@@ -1,0 +1,93 @@
+"""The trained ensemble: loading its members, their probabilities, and their mean saliency maps."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cxr.core.errors import InputError
+from cxr.core.labels import CLASSES
+from cxr.core.paths import IMAGES
+from cxr.inference.saliency import Method, saliency_maps
+from cxr.inference.tta import View, predict_probabilities
+from cxr.models.classifier import Classifier
+from cxr.models.device import translate_torch_errors
+from cxr.models.image_store import ImageStore
+from cxr.models.members import Member
+from cxr.models.model_file import load_model, read_description
+
+
+class LoadedMember(NamedTuple):
+    """A trained member of the ensemble, ready to predict."""
+
+    member: Member
+    classifier: Classifier
+    description: dict[str, Any]  # of its model file
+
+
+def load_members(members: Sequence[Member], image_size: int, device: torch.device) -> list[LoadedMember]:
+    """Load the network of each member onto `device`.
+
+    Raises:
+        InputError: if a model file is missing, broken, or was trained on images of another size.
+    """
+    return [_load_member(member, image_size, device) for member in members]
+
+
+def check_no_leak(members: Sequence[Member], patients: set[int]) -> None:
+    """Check that no member was trained or validated on any of `patients`, by the description of its model file.
+
+    Raises:
+        InputError: naming the model file and one of the patients.
+    """
+    for member in members:
+        seen = sorted(patients & set(read_description(member.file).get("patients", [])))
+        if seen:
+            raise InputError(
+                f"{member.file} was trained on {len(seen):,} patients of test, such as {seen[0]}: its metrics would be "
+                "too good. Train again, or restore the split that it was trained with"
+            )
+
+
+def predict_members(
+    members: Sequence[LoadedMember], images: ImageStore, batch_size: int, views: list[View]
+) -> dict[Member, NDArray[np.float64]]:
+    """The probabilities of each member, averaged over `views`.
+
+    Returns:
+        For each member float64 [images, 15]; nan for classes without a label in its training images.
+    """
+    probabilities = {}
+    for member, classifier, description in members:
+        with translate_torch_errors():
+            probabilities[member] = predict_probabilities(classifier, images, batch_size, views)
+        probabilities[member][:, untrained_columns(description)] = np.nan
+    return probabilities
+
+
+def untrained_columns(description: dict[str, Any]) -> list[int]:
+    """The columns of the classes that had no label in training, by the description of a model file."""
+    return [CLASSES.index(name) for name in description.get("untrained", [])]
+
+
+def mean_saliency_maps(
+    method: Method, classifiers: list[Classifier], pixels: ImageStore, classes: NDArray[np.int64], batch_size: int
+) -> Iterator[NDArray[np.float64]]:
+    """The mean over the networks of the map of each of `pixels` for its class, float64 [side, side], one at a time.
+
+    The arguments are those of `cxr.inference.saliency.saliency_maps`.
+    """
+    of_each = [saliency_maps(method, classifier, pixels, classes, batch_size) for classifier in classifiers]
+    for maps in zip(*of_each, strict=True):
+        yield np.mean(maps, axis=0, dtype=np.float64)
+
+
+def _load_member(member: Member, image_size: int, device: torch.device) -> LoadedMember:
+    classifier, description = load_model(member.file)
+    if description["image_size"] != image_size:
+        raise InputError(
+            f"{member.file} expects {description['image_size']} px, but {IMAGES} has {image_size} px; train again"
+        )
+    return LoadedMember(member, classifier.to(device), description)

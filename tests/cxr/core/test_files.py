@@ -1,0 +1,86 @@
+import os
+from hashlib import sha256 as hashlib_sha256
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr.core.files import atomic_write, sha256, write_csv, write_json
+from tests.conftest import files_in
+
+
+def write_half(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("half")
+    raise FileNotFoundError
+
+
+def test_the_file_appears_at_the_end_only(tmp_path: Path) -> None:
+    path = tmp_path / "new/folder/file"
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert files_in(tmp_path) == {"new/folder/file"}
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), atomic_write(path) as temporary:
+        write_half(temporary)
+    assert path.read_text() == "old"
+    assert files_in(tmp_path) == {"file"}
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    (path / "deep").mkdir(parents=True)
+    (path / "deep/old").touch()
+    with pytest.raises(FileNotFoundError), atomic_write(path) as temporary:
+        write_half(temporary / "file")
+    assert files_in(tmp_path) == {"folder/deep/old"}
+    with atomic_write(path) as temporary:
+        temporary.mkdir()
+        (temporary / "new").touch()
+    assert files_in(tmp_path) == {"folder/new"}
+
+
+def test_what_a_killed_run_left_is_overwritten(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "out") as temporary:
+        temporary.touch()
+    for leave in (lambda: temporary.write_text("longer than what follows"), temporary.mkdir):
+        leave()
+        write_json({"a": 1}, tmp_path / "out")
+        assert (tmp_path / "out").read_text() == '{\n  "a": 1\n}\n'
+        assert files_in(tmp_path) == {"out"}
+
+
+def test_a_hard_link_in_the_cache_keeps_its_bytes(tmp_path: Path) -> None:
+    cached, out = tmp_path / "cached", tmp_path / "out"
+    cached.write_text("cached")
+    cached.chmod(0o444)
+    os.link(cached, out)
+    write_csv(pd.DataFrame({"a": [1]}), out)
+    assert cached.read_text() == "cached"
+    assert out.read_text() == "a\n1\n"
+
+
+def test_csv_keeps_every_digit(tmp_path: Path) -> None:
+    values = pd.DataFrame({"a": np.random.default_rng(0).random(100), "b": 1 / 3})
+    write_csv(values, tmp_path / "a.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a.csv"), values, check_exact=True)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_holds_no_nan(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json({"a": value}, tmp_path / "a.json")
+    assert files_in(tmp_path) == set()
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 5000
+    (tmp_path / "a").write_bytes(content)
+    assert sha256(tmp_path / "a") == hashlib_sha256(content).hexdigest()

@@ -1,0 +1,146 @@
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxr.images.decode import decode_and_resize
+
+
+def png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def slope(side: int = 48) -> NDArray[np.uint8]:
+    """A picture that packs well, as films with their black borders do: rows from 0 to 255, a bright square."""
+    pixels = np.tile(np.linspace(0, 255, side).astype(np.uint8), (side, 1))
+    pixels[side // 4 : side // 2, side // 4 : side // 2] = 255
+    return pixels
+
+
+GRAY = slope()
+PNG = png(Image.fromarray(GRAY))
+
+
+def palette() -> Image.Image:
+    image = Image.fromarray(255 - GRAY).convert("P")
+    image.putpalette([level for index in range(256) for level in [255 - index] * 3])
+    return image
+
+
+def translucent() -> Image.Image:
+    image = Image.fromarray(GRAY).convert("RGBA")
+    image.putalpha(Image.fromarray(GRAY.T.copy()))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("make", "mode"),
+    [
+        (lambda: Image.fromarray(GRAY), "L"),
+        (lambda: Image.fromarray(GRAY).convert("RGBA"), "RGBA"),
+        (translucent, "RGBA"),
+        (lambda: Image.fromarray(GRAY).convert("RGB"), "RGB"),
+        (lambda: Image.fromarray(GRAY).convert("LA"), "LA"),
+        (palette, "P"),
+        (lambda: Image.fromarray(GRAY.astype(np.uint16) * 256 + 255 - GRAY), "I;16"),
+    ],
+    ids=["gray", "rgba", "translucent", "rgb", "gray-alpha", "palette", "16-bit"],
+)
+def test_every_kind_of_png_is_the_same_gray_picture(make: Callable[[], Image.Image], mode: str) -> None:
+    file = png(make())
+    assert Image.open(io.BytesIO(file)).mode == mode
+    pixels = decode_and_resize(file, len(GRAY))
+    assert pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - GRAY).max() <= (0 if mode == "I;16" else 1)
+
+
+@pytest.mark.parametrize("bits", [9, 12, 16])
+def test_of_16_bits_the_highest_in_use_are_kept(bits: int) -> None:
+    values = GRAY.astype(np.uint16) << (bits - 8)
+    assert np.array_equal(decode_and_resize(png(Image.fromarray(values)), len(GRAY)), GRAY)
+
+
+def test_a_1_bit_png_is_black_and_white() -> None:
+    file = png(Image.fromarray(GRAY > 99))
+    assert Image.open(io.BytesIO(file)).mode == "1"
+    assert np.array_equal(decode_and_resize(file, len(GRAY)), np.where(GRAY > 99, 255, 0))
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (b"", "an empty file"),
+        (b"<html>not found</html>", "not an image"),
+        (PNG[:20], "not an image|[Tt]runcated"),
+        (PNG[:60], "[Tt]runcated"),
+        (PNG[: len(PNG) // 2], "[Tt]runcated|broken"),
+        (PNG.replace(b"IHDR", b"IHDX"), "."),
+        (PNG[:29] + bytes(4) + PNG[33:], "."),
+    ],
+    ids=["empty", "html", "20 bytes", "60 bytes", "half", "chunk name", "header's CRC"],
+)
+def test_a_broken_file_says_what_is_wrong(file: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        decode_and_resize(file, 32)
+
+
+def test_a_broken_checksum_of_the_pixels_is_noticed() -> None:
+    start = PNG.index(b"IEND") - 8
+    with pytest.raises(ValueError, match=r"."):
+        decode_and_resize(PNG[:start] + bytes(4) + PNG[start + 4 :], 32)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(PNG.index(b"IDAT") + 4, len(PNG) - 17), st.integers(0, 7))
+def test_no_flipped_bit_of_the_pixels_changes_the_picture(place: int, bit: int) -> None:
+    file = bytearray(PNG)
+    file[place] ^= 1 << bit
+    try:
+        pixels = decode_and_resize(bytes(file), len(GRAY))
+    except ValueError:
+        return
+    assert np.array_equal(pixels, GRAY)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.binary(max_size=60), st.integers(0, len(PNG)), st.integers(0, 60))
+def test_whatever_the_bytes_it_is_pixels_or_a_value_error(junk: bytes, place: int, cut: int) -> None:
+    try:
+        pixels = decode_and_resize(PNG[:place] + junk + PNG[place + cut :], 32)
+    except ValueError:
+        return
+    assert pixels.shape == (32, 32)
+
+
+def test_a_picture_too_large_to_be_one_is_refused() -> None:
+    header = struct.pack(">4sIIBBBBB", b"IHDR", 60_000, 60_000, 8, 0, 0, 0, 0)
+    bomb = PNG[:12] + header + struct.pack(">I", zlib.crc32(header)) + PNG[33:]
+    with pytest.raises(ValueError, match="exceeds limit"):
+        decode_and_resize(bomb, 32)
+
+
+@pytest.mark.real_data
+def test_the_real_rgba_files_hold_a_gray_radiograph(shared: Path) -> None:
+    rgba = 0
+    for path in sorted((shared / "nih-originals/images").glob("*.png")):
+        with Image.open(path) as image:
+            if image.mode != "RGBA":
+                continue
+            channels = np.asarray(image)
+        rgba += 1
+        assert channels.shape == (1024, 1024, 4)
+        pixels = decode_and_resize(path.read_bytes(), 1024)
+        assert np.abs(pixels.astype(int) - channels[..., 0]).max() <= 1
+        assert 40 < pixels.mean() < 220
+        assert pixels.std() > 20
+    assert rgba == 20
