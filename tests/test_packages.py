@@ -100,7 +100,7 @@ def functions(file: Path) -> dict[str, int]:
                 line
                 for statement in body
                 for part in ast.walk(statement)
-                if hasattr(part, "lineno")
+                if isinstance(part, ast.stmt | ast.expr)
                 for line in (part.lineno, part.end_lineno)
             }
             found[f"{file.relative_to(ROOT)}:{node.name}"] = 1 + len(lines)

@@ -52,7 +52,7 @@ class TrainParams(Strict):
     )
     unfreeze_epochs: int = Field(
         ge=0,
-        description="number of epochs after which the next backbone stage is unfrozen, last to first; 0 trains all at once",
+        description="epochs after which the next backbone stage is unfrozen, last to first; 0 trains all at once",
     )
     weight_decay: float = Field(ge=0, description="weight decay of AdamW")
     grad_clip_norm: float = Field(ge=0, description="maximum norm of the gradient; 0 turns clipping off")
