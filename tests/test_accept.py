@@ -15,7 +15,7 @@ import pytest
 
 from cxr.core.labels import CLASSES
 from cxr.evaluation.metrics import auroc, nanmean
-from tests.project import copy_project, run
+from tests.fixtures.project import copy_project, run
 
 pytestmark = pytest.mark.accept
 

@@ -12,9 +12,9 @@ from cxr.core.labels import CLASSES
 from cxr.core.tables import read_sample
 from cxr.datasets.chexpert import SHARED
 from cxr.evaluation.calibration import Calibration
-from tests.conftest import error_of, run_module, run_stage, write_params
-from tests.planted import MODEL
-from tests.project import STAGES
+from tests.fixtures.planted import MODEL
+from tests.fixtures.project import STAGES
+from tests.fixtures.stages import error_of, run_module, run_stage, write_params
 from tools.phantom.dataset import write_phantom
 
 UNSHARED = sorted(set(CLASSES) - set(SHARED.values()))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.project import ROOT, STAGES, commit, copy_project, imported_files, run
+from tests.fixtures.project import ROOT, STAGES, commit, copy_project, imported_files, run
 
 TINY = ("sample.size=150", "epochs=1", "models=[test_resnet]", "image_size=32")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import ROOT, direct_imports
+from tests.fixtures.project import ROOT, direct_imports
 
 # What the modules of each package may import beside their own package: other packages, or single modules of them.
 ARROWS: dict[str, set[str]] = {

@@ -11,8 +11,8 @@ import pytest
 from cxr.core.labels import CLASSES
 from cxr.reporting.report import Run, write_report
 from cxr.reporting.svg import format_ci
-from tests.browser import CHROMIUM, OPTIONS, PHONE, WIDE
-from tests.reported import make_run
+from tests.fixtures.browser import CHROMIUM, OPTIONS, PHONE, WIDE
+from tests.fixtures.reported import make_run
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None,

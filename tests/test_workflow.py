@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.project import ROOT
+from tests.fixtures.project import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 WORKFLOW = ROOT / ".github/workflows/pull-request.yml"

@@ -4,6 +4,7 @@ A number that is undefined, such as the AUROC of a class without positives, is N
 intervals have a level of 95 %.
 """
 
+import json
 from pathlib import Path
 from typing import Self
 
@@ -292,18 +293,17 @@ class Metrics(Record):
 
     @classmethod
     def parse(cls, texts: dict[str, str], source: object) -> Self:
-        """Build from the JSON text of each field; `source` is named in the message of the InputError."""
-        parts = {}
-        for name, field in cls.model_fields.items():
-            model = field.annotation
-            assert isinstance(model, type) and issubclass(model, BaseModel)
-            try:
-                parts[name] = model.model_validate_json(texts[name])
-            except ValidationError as error:
-                problem = error.errors()[0]
-                place = ".".join(map(str, problem["loc"]))
-                raise InputError(
-                    f"{source}: {name}.json was written by another version of this project ({place}: {problem['msg']}); "
-                    "run `dvc repro`"
-                ) from None
-        return cls(**parts)
+        """Build from the JSON text of each field.
+
+        Raises:
+            InputError: naming `source`, if a text is not one that `write` writes.
+        """
+        values = {name: json.loads(texts[name]) for name in cls.model_fields}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            location = ".".join(map(str, problem["loc"]))
+            raise InputError(
+                f"{source} was written by another version of this project ({location}: {problem['msg']}); run `dvc repro`"
+            ) from None

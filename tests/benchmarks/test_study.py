@@ -22,7 +22,7 @@ from cxr.core.tables import label_matrix, read_sample
 from cxr.evaluation.bootstrap import auroc_and_average_precision, bootstrap_patients
 from cxr.evaluation.summary import MEANS
 from stages import train
-from tests.conftest import numbered_rows, write_nih
+from tests.fixtures.nih_folder import numbered_rows, write_nih
 
 TWO_SEEDS = Change("two-seeds", {"seeds": [1, 2]}, "an ensemble")
 SLOW = Change("slow", {"lr": 1e-9}, "learns nothing")

@@ -10,8 +10,8 @@ from cxr.evaluation.params import EvaluateParams
 from cxr.images.params import ResizeParams
 from cxr.params import STAGES, Params
 from cxr.training.params import TrainParams
-from tests.conftest import write_params
-from tests.project import ROOT
+from tests.fixtures.project import ROOT
+from tests.fixtures.stages import write_params
 
 COMMITTED = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
 SECTIONS = (SampleParams, SplitParams, ResizeParams, TrainParams, EvaluateParams)

@@ -17,7 +17,7 @@ from cxr.inference.saliency import grad_cam
 from cxr.models.model_file import load_model
 from cxr.reporting.svg import format_ci
 from stages import evaluate, train
-from tests.planted import write_planted, write_planted_params
+from tests.fixtures.planted import write_planted, write_planted_params
 
 
 @pytest.fixture(scope="module")

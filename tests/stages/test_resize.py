@@ -15,8 +15,9 @@ from PIL import Image
 from cxr.core.errors import InputError
 from cxr.core.tables import read_sample
 from stages import resize, sample
-from tests.conftest import error_of, files_in, numbered_rows, run_stage, write_nih, write_params
-from tests.project import ROOT
+from tests.fixtures.nih_folder import numbered_rows, write_nih
+from tests.fixtures.project import ROOT
+from tests.fixtures.stages import error_of, files_in, run_stage, write_params
 
 SIDE = 40
 ROWS = numbered_rows(30)

@@ -11,7 +11,8 @@ from cxr.core.tables import label_matrix, read_sample
 from cxr.datasets.nih import read_table
 from cxr.datasets.params import Sample
 from stages import sample
-from tests.conftest import error_of, files_in, numbered_rows, run_stage, write_nih, write_params
+from tests.fixtures.nih_folder import numbered_rows, write_nih
+from tests.fixtures.stages import error_of, files_in, run_stage, write_params
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from cxr.datasets.nih import read_lists
 from cxr.datasets.params import Sample, Split
 from stages import split
 from stages.sample import draw
-from tests.conftest import error_of, files_in, run_stage, write_params
-from tests.project import ROOT
+from tests.fixtures.project import ROOT
+from tests.fixtures.stages import error_of, files_in, run_stage, write_params
 
 SHARES = Split(method="patient", train=0.7, val=0.15, test=0.15)
 

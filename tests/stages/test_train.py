@@ -13,8 +13,8 @@ from cxr.models.members import Member
 from cxr.models.model_file import load_model
 from cxr.training import checkpoints
 from stages import train
-from tests.planted import MODEL, write_planted, write_planted_params
-from tests.project import start_training
+from tests.fixtures.planted import MODEL, write_planted, write_planted_params
+from tests.fixtures.project import start_training
 
 
 @pytest.fixture

@@ -30,10 +30,10 @@ from cxr.core.errors import InputError
 from cxr.core.files import write_json
 from cxr.core.labels import CLASSES
 from cxr.evaluation.thresholds import Rule
-from tests.conftest import error_of
-from tests.planted import write_planted_params
-from tests.project import ROOT
-from tests.trained import names_of, train_project
+from tests.fixtures.planted import write_planted_params
+from tests.fixtures.project import ROOT
+from tests.fixtures.stages import error_of
+from tests.fixtures.trained import names_of, train_project
 from tools.app import command
 from tools.app.drawing import data_url, draw, rows
 from tools.app.record import Record

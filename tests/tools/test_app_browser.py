@@ -25,11 +25,11 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from cxr.core.labels import CLASSES
-from tests.browser import CHROMIUM, OPTIONS, PHONE, WIDE
-from tests.conftest import files_in
-from tests.project import ROOT
+from tests.fixtures.browser import CHROMIUM, OPTIONS, PHONE, WIDE
+from tests.fixtures.project import ROOT
+from tests.fixtures.stages import files_in
+from tests.fixtures.trained import train_project
 from tests.tools.test_predict import chest, dicom
-from tests.trained import train_project
 from tools.app.samples import Sample, read_samples
 from tools.predict import command
 

@@ -16,15 +16,16 @@ from cxr.core.files import write_csv
 from cxr.core.labels import CLASSES
 from cxr.core.paths import PREDICTIONS, SAMPLE
 from cxr.evaluation.metrics import auroc
-from tests.conftest import assert_time_left, error_of, files_in, play_terminal
-from tests.project import ROOT, commit, run
-from tests.tools.predictions import tables
+from tests.fixtures.predictions import tables
+from tests.fixtures.project import ROOT, commit, run
+from tests.fixtures.stages import error_of, files_in
+from tests.fixtures.terminal import assert_time_left, play_terminal
 from tools.compare import as_json, check, command_line, compare, draw, main, report, sentence, verdict
 from tools.revisions import TestSet, parse_test_set, read_test_set, share
 
 MAKE = """
 import yaml
-from tests.tools.predictions import write_tables
+from tests.fixtures.predictions import write_tables
 write_tables(**yaml.safe_load(open("params.yaml")))
 """
 PIPELINE = """

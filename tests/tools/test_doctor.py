@@ -11,8 +11,9 @@ import torch
 
 from cxr.core.paths import CHECKPOINTS
 from cxr.training.checkpoints import training_lock
-from tests.conftest import numbered_rows, write_nih, write_params
-from tests.project import ROOT, run
+from tests.fixtures.nih_folder import numbered_rows, write_nih
+from tests.fixtures.project import ROOT, run
+from tests.fixtures.stages import write_params
 from tools.doctor import command, machine, project
 from tools.doctor.remarks import Remark
 

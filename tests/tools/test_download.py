@@ -20,9 +20,11 @@ import pytest
 from cxr.core.errors import InputError
 from cxr.images.raw_images import RawImages
 from stages import resize, sample
-from tests.conftest import assert_time_left, error_of, files_in, numbered_rows, play_terminal, write_nih, write_params
-from tests.project import ROOT
-from tests.tools.faulty_server import FaultyServer, serving
+from tests.fixtures.faulty_server import FaultyServer, serving
+from tests.fixtures.nih_folder import numbered_rows, write_nih
+from tests.fixtures.project import ROOT
+from tests.fixtures.stages import error_of, files_in, write_params
+from tests.fixtures.terminal import assert_time_left, play_terminal
 from tools.download import command, room, sources, taking, transfer
 from tools.download.archives import refuse_outside, to_zip
 from tools.download.sources import Source

@@ -34,8 +34,8 @@ from cxr.inference.params import TTA
 from cxr.inference.tta import tta_views
 from cxr.models.classifier import Architecture, build_classifier
 from cxr.models.model_file import save_model
-from tests.conftest import files_in
-from tests.project import ROOT
+from tests.fixtures.project import ROOT
+from tests.fixtures.stages import files_in
 from tools.export import command, metadata, writing
 from tools.export.graph import Whole, mean_log_odds
 from tools.predict import command as predict

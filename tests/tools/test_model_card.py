@@ -14,8 +14,8 @@ from cxr.core.errors import InputError
 from cxr.core.labels import CLASSES
 from cxr.core.params import read_params
 from cxr.params import Params
-from tests.conftest import write_params
-from tests.project import ROOT
+from tests.fixtures.project import ROOT
+from tests.fixtures.stages import write_params
 from tools import model_card
 from tools.model_card import card, read_metrics, span
 

@@ -4,7 +4,7 @@ import yaml
 from cxr.core.errors import InputError
 from cxr.core.params import read_params
 from cxr.params import Params
-from tests.project import ROOT
+from tests.fixtures.project import ROOT
 from tools.parameters import readers, table, with_table
 
 VALUES = read_params(Params, ROOT / "params.yaml")

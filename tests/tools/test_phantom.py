@@ -13,7 +13,7 @@ from PIL import Image
 
 from cxr.core.errors import InputError
 from cxr.core.labels import CLASSES, FINDINGS, NO_FINDING
-from tests.conftest import assert_time_left, play_terminal
+from tests.fixtures.terminal import assert_time_left, play_terminal
 from tools.phantom.dataset import command_line, phantom_exams, write_phantom
 from tools.phantom.nih import BOXED, name, table
 from tools.phantom.radiograph import NIH_SIDE, draw

@@ -26,10 +26,11 @@ from cxr.evaluation.calibration import Calibration
 from cxr.inference.saliency import layer_cam
 from cxr.models.classifier import Architecture, build_classifier
 from cxr.models.model_file import load_model, save_model
-from tests.conftest import assert_time_left, error_of, files_in, play_terminal
-from tests.planted import SIDE
-from tests.project import ROOT
-from tests.trained import names_of, train_project
+from tests.fixtures.planted import SIDE
+from tests.fixtures.project import ROOT
+from tests.fixtures.stages import error_of, files_in
+from tests.fixtures.terminal import assert_time_left, play_terminal
+from tests.fixtures.trained import names_of, train_project
 from tools.phantom.exam import Exam
 from tools.phantom.radiograph import draw
 from tools.predict import command

@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 
 from cxr.core.errors import InputError
 from cxr.core.labels import CLASSES
-from tests.conftest import error_of, files_in
-from tests.project import ROOT, commit, run
-from tests.tools.predictions import tables
+from tests.fixtures.predictions import tables
+from tests.fixtures.project import ROOT, commit, run
+from tests.fixtures.stages import error_of, files_in
 from tools import pull_request
 from tools.pull_request import comment, folded, main, other_inputs, stale_stages
 
@@ -22,7 +22,7 @@ MAKE = """
 import json, pathlib, sys
 sys.path.insert(0, ROOT)
 import yaml
-from tests.tools.predictions import write_tables
+from tests.fixtures.predictions import write_tables
 params = yaml.safe_load(open("params.yaml"))
 write_tables(**params)
 pathlib.Path("metrics.json").write_text(json.dumps({"noise_squared": params["noise"] ** 2}))

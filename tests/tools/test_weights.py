@@ -14,8 +14,8 @@ from torch import nn
 from cxr.core.errors import InputError
 from cxr.core.files import sha256
 from cxr.models.classifier import Architecture, build_classifier
-from tests.conftest import error_of, files_in
-from tests.project import ROOT
+from tests.fixtures.project import ROOT
+from tests.fixtures.stages import error_of, files_in
 from tools import weights
 
 MODEL = "test_resnet"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cxr.core.files import atomic_write, sha256, write_csv, write_json
-from tests.conftest import files_in
+from tests.fixtures.stages import files_in
 
 
 def write_half(path: Path) -> None:

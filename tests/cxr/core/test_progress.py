@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from cxr.core import progress
-from tests.conftest import assert_time_left, play_terminal
+from tests.fixtures.terminal import assert_time_left, play_terminal
 
 
 def test_a_terminal_shows_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cxr.core.errors import InputError
 from cxr.datasets.boxes import BOX_FILE, COLUMNS, boxes_of_images, read_boxes
-from tests.project import ROOT
+from tests.fixtures.project import ROOT
 from tools.phantom.dataset import phantom_exams
 from tools.phantom.radiograph import draw
 

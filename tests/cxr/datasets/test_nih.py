@@ -8,7 +8,7 @@ from cxr.core.errors import InputError
 from cxr.core.labels import CLASSES, FINDINGS
 from cxr.core.tables import label_matrix
 from cxr.datasets.nih import read_lists, read_table
-from tests.conftest import HEADER
+from tests.fixtures.nih_folder import HEADER
 
 COUNTS = [11559, 2776, 4667, 2303, 13317, 2516, 1686, 227, 19894, 5782, 60361, 6331, 3385, 1431, 5302]
 REST = "M,PA,2682,2749,0.143,0.143"

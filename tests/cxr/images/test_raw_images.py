@@ -6,7 +6,7 @@ import pytest
 
 from cxr.core.errors import InputError
 from cxr.images.raw_images import RawImages
-from tests.conftest import numbered_rows, write_nih
+from tests.fixtures.nih_folder import numbered_rows, write_nih
 
 ROWS = numbered_rows(40)
 NAMES = [name for name, _, _ in ROWS]

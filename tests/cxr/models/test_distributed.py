@@ -15,8 +15,8 @@ from cxr.core.params import read_params
 from cxr.models.distributed import SINGLE, launch
 from cxr.training.params import TrainParams
 from stages import train
-from tests.planted import EVERYTHING, write_planted, write_planted_params
-from tests.project import start_training
+from tests.fixtures.planted import EVERYTHING, write_planted, write_planted_params
+from tests.fixtures.project import start_training
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from cxr.reporting.examples import choose_examples, collect_examples, image_data
 from cxr.reporting.published import BY_FINDING, OFFICIAL_TEST, OurData, about_our_data, differences
 from cxr.reporting.report import Run, full_name, render, write_report
 from cxr.reporting.svg import Axis, Line, Panel, draw_interval, draw_panel, fitting_axis, format_ci, share_axis, tag
-from tests.reported import WITHOUT_POSITIVES, make_run
+from tests.fixtures.reported import WITHOUT_POSITIVES, make_run
 
 
 class Page(HTMLParser):

@@ -6,7 +6,7 @@ import torch
 
 from cxr.core.errors import InputError
 from cxr.training import checkpoints
-from tests.project import ROOT, imported_files
+from tests.fixtures.project import ROOT, imported_files
 
 
 def test_two_trainings_never_run_at_once_and_the_first_is_named(tmp_path: Path) -> None:

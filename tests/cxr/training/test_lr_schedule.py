@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmResta
 
 from cxr.training.lr_schedule import lr_multiplier
 from cxr.training.params import TrainParams
-from tests.project import ROOT
+from tests.fixtures.project import ROOT
 
 
 def params(**changes: Any) -> TrainParams:

@@ -15,7 +15,7 @@ from cxr.training.losses import multi_label_loss, pos_weights
 from cxr.training.params import Loss, TrainParams
 from cxr.training.trainer import LabelledImages, Trainer
 from stages.train import load_data
-from tests.planted import EVERYTHING, MODEL, write_planted, write_planted_params
+from tests.fixtures.planted import EVERYTHING, MODEL, write_planted, write_planted_params
 
 CPU = torch.device("cpu")
 Data = tuple[LabelledImages, LabelledImages]
