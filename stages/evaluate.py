@@ -12,11 +12,9 @@ Writes: `metrics/test.json` (the headlines), `metrics/classes.json` (every class
 Alone: `python -m stages.evaluate`
 """
 
-import os
+import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
 
-# Before PyTorch loads: threads that wait must sleep. On a busy CPU, spinning makes a step up to 75 times slower.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
+# isort: split
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

@@ -1,16 +1,13 @@
 """What the tests share: the real data where it is there, small folders in NIH's layout, and stages run for real."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
 from cxr.datasets.nih import read_table
 from tests.fixtures.project import ROOT
-
-# Before PyTorch loads, as the stages do it: threads that wait must sleep.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")

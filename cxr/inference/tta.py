@@ -15,7 +15,7 @@ from torch.nn import functional
 from cxr.core.progress import progress
 from cxr.inference.params import TTA
 from cxr.models.image_store import ImageStore
-from cxr.models.prediction import in_order
+from cxr.models.prediction import sequential_batches
 
 
 class View(NamedTuple):
@@ -64,7 +64,7 @@ def predict_probabilities(
     for bit.
     """
     network.eval()
-    batches = in_order(np.arange(len(pixels)), batch_size)
+    batches = sequential_batches(np.arange(len(pixels)), batch_size)
     with torch.inference_mode():
         seen = progress(pixels.batches(batches), "predict", len(batches), "batches")
         logits = torch.cat([_logits(network, images, views) for images in seen], dim=1)

@@ -1,4 +1,4 @@
-"""Networks: the classifier, pretrained weights, model files, the image store, prediction, devices and processes.
+"""Networks: classifier, pretrained weights, model files, image store, prediction, devices, distributed training.
 
 Imports core.
 """

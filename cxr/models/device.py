@@ -1,4 +1,4 @@
-"""Where PyTorch computes, and whether it does so repeatably."""
+"""The device of PyTorch, and the settings that make its results reproducible."""
 
 import ctypes
 import os
@@ -12,20 +12,22 @@ from cxr.core.errors import InputError
 
 
 def init_device(threads: int, deterministic: bool) -> torch.device:
-    """Set PyTorch up for this process and return the device: the GPU if there is one, else the CPU.
+    """Configure PyTorch for this process; return the GPU if there is one, and the CPU otherwise.
 
-    With `deterministic`, only operations that give the same bits in every run on the same hardware and software are
-    used, and PyTorch raises a RuntimeError at one that has no such form. On a CPU the bits also depend on `threads`.
+    Args:
+        threads: the number of CPU threads; results on a CPU depend on it.
+        deterministic: use only operations that give the same bits in every run on the same hardware and software.
+            PyTorch raises RuntimeError when an operation has no such implementation.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
-        # Of several processes on one machine, each has its own; a process alone has the first.
+        # LOCAL_RANK is set in distributed training: one process for each GPU of the machine.
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     else:
         _keep_freed_memory()
     torch.use_deterministic_algorithms(deterministic)
-    # Every tensor is written before it is read here; filling fresh memory as well would only cost time.
+    # Every tensor is written before it is read, so filling new memory would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
@@ -33,12 +35,12 @@ def init_device(threads: int, deterministic: bool) -> torch.device:
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep freed memory for the next step, instead of giving it back to the system.
+    """Make the C library reuse freed memory instead of returning it to the operating system.
 
-    Large tensors otherwise get fresh pages in every step, which the system has to clear: 20 to 40 % of a CPU step.
+    Otherwise the system provides and clears new pages for large tensors in every step: 20 to 40 % of a step on a CPU.
     """
     library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):  # glibc; the numbers are those of its malloc.h
+    if hasattr(library, "mallopt"):  # glibc; the option numbers are from its malloc.h
         trim_threshold, mmap_max = -1, -4
         library.mallopt(mmap_max, 0)
         library.mallopt(trim_threshold, 2**31 - 1)
@@ -46,27 +48,30 @@ def _keep_freed_memory() -> None:
 
 @contextmanager
 def translate_torch_errors() -> Iterator[None]:
-    """Turn what PyTorch says of too little memory, or of what cannot repeat or compile, into an InputError."""
+    """Raise InputError for errors of PyTorch that other parameters avoid.
+
+    These are: too little memory, an operation without a deterministic implementation, and a failure of torch.compile.
+    """
     try:
         yield
     except RuntimeError as error:
-        message, said = str(error), str(error).partition("\n")[0]
+        message, first_line = str(error), str(error).partition("\n")[0]
         if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in message:
-            raise InputError(f"memory is short: lower batch_size or image_size ({said})") from None
+            raise InputError(f"out of memory: lower batch_size or image_size ({first_line})") from None
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise InputError(f"torch.compile cannot translate this network: set compile to false ({said})") from None
+            raise InputError(f"torch.compile cannot compile this model: set compile to false ({first_line})") from None
         if "deterministic" in message:
-            hint = "set deterministic to false, or take another network"
-            raise InputError(f"this network cannot be repeated bit for bit: {hint} ({said})") from None
+            hint = "set deterministic to false, or choose another model"
+            raise InputError(f"this model uses a nondeterministic operation: {hint} ({first_line})") from None
         raise
 
 
 def describe_device(device: torch.device) -> str:
-    """The processor that PyTorch computes on."""
+    """Return the type of a device and the name of its GPU, or the instruction set that PyTorch uses on the CPU."""
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return f"{device.type} ({processor})"
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that the bytes of a trained network depend on."""
+    """Return the versions of the libraries that determine the bytes of a trained network."""
     return {name: version(name) for name in ("numpy", "pandas", "safetensors", "scikit-learn", "timm", "torch")}

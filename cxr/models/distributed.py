@@ -1,7 +1,7 @@
-"""Several processes, one a device, that train one network together, by PyTorch's own engine.
+"""Distributed data-parallel training: one process for each device, started by PyTorch's elastic launcher.
 
-Each has a share of every batch; gradients are averaged before each step, so all hold the same network. Only the first
-one prints and writes. Which bits come out depends on their number, and not on what else the machine does.
+Each process computes a shard of every batch, and gradients are averaged before each step, so all processes hold the
+same weights. Only the main process prints and writes files. Results depend on the number of processes.
 """
 
 import logging
@@ -24,57 +24,60 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cxr.core.errors import InputError
 
-Anything = TypeVar("Anything")
-RESUME_HINT = "run again, and training goes on from its last finished epoch"
+Value = TypeVar("Value")
+RESUME_HINT = "run the command again to resume from the last finished epoch"
 
 
 @dataclass(frozen=True)
 class DistContext:
-    """This process's number among those that train together, and how many they are."""
+    """The rank of this process and the number of processes, with the operations between them.
+
+    With a world size of 1, the operations return their arguments unchanged.
+    """
 
     rank: int
-    count: int
+    world_size: int
 
     @property
-    def is_first(self) -> bool:
-        """Whether this is the process that prints and writes."""
+    def is_main_process(self) -> bool:
+        """True in the process that prints and writes files."""
         return self.rank == 0
 
-    def share(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
-        """This process's part of `items`: the parts' sizes differ by one at most."""
-        return np.array_split(items, self.count)[self.rank]
+    def shard(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return this process's contiguous part of `items`; the sizes of the parts differ by at most one."""
+        return np.array_split(items, self.world_size)[self.rank]
 
-    def together(self, network: nn.Module) -> nn.Module:
-        """The network, its gradients averaged over all processes in each backward pass."""
-        if self.count == 1:
+    def wrap_ddp(self, network: nn.Module) -> nn.Module:
+        """Return the network with gradients that are averaged over all processes in each backward pass."""
+        if self.world_size == 1:
             return network
-        # Running statistics differ until `average_buffers`: sending them before every step would cost a wait each.
+        # Buffers are averaged once per epoch by `all_reduce_buffers`: sending them in every step would be slower.
         return DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
 
-    def add_up(self, tensor: Tensor) -> None:
-        """Replace `tensor` by its sum over all processes."""
-        if self.count > 1:
+    def all_reduce(self, tensor: Tensor) -> None:
+        """Replace `tensor` in place by its sum over all processes."""
+        if self.world_size > 1:
             distributed.all_reduce(tensor)
 
-    def average_buffers(self, network: nn.Module) -> None:
-        """Replace the running statistics by their mean over all processes: each has seen its own images."""
-        if self.count > 1:
+    def all_reduce_buffers(self, network: nn.Module) -> None:
+        """Replace each floating-point buffer, such as running statistics, by its mean over all processes."""
+        if self.world_size > 1:
             for buffer in network.buffers():
                 if buffer.is_floating_point():
                     distributed.all_reduce(buffer)
-                    buffer.div_(self.count)
+                    buffer.div_(self.world_size)
 
-    def gather(self, rows: Tensor) -> Tensor:
-        """The rows of all processes, in the order of their numbers, on every one of them."""
-        if self.count == 1:
+    def all_gather(self, rows: Tensor) -> Tensor:
+        """Return the rows of all processes, concatenated in the order of their ranks."""
+        if self.world_size == 1:
             return rows
-        parts: list[Any] = [None] * self.count
+        parts: list[Any] = [None] * self.world_size
         distributed.all_gather_object(parts, rows.cpu())
         return torch.cat(parts).to(rows.device)
 
-    def from_first(self, value: Anything) -> Anything:
-        """What `value` is in the first process."""
-        if self.count == 1:
+    def broadcast(self, value: Value) -> Value:
+        """Return the `value` of the main process."""
+        if self.world_size == 1:
             return value
         values = [value]
         distributed.broadcast_object_list(values, src=0)
@@ -85,49 +88,51 @@ SINGLE = DistContext(0, 1)
 
 
 def is_launched() -> bool:
-    """Whether this process is one of several that were started together, by `start` or by `torchrun`."""
+    """Return True if this process was started by `launch` or by `torchrun`."""
     return "RANK" in os.environ
 
 
 @contextmanager
 def init_distributed(devices: int) -> Iterator[DistContext]:
-    """Meet the other processes, if there are any.
+    """Join the process group, or yield `SINGLE` if this process was not launched as part of one.
 
     Raises:
-        InputError: where they are not as many as `devices`, or when one of them ends early.
+        InputError: if the number of processes is not `devices`, or another process ends early.
     """
     if not is_launched():
         yield SINGLE
         return
-    processes = DistContext(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-    if processes.count != devices:
-        raise InputError(f"torchrun started {processes.count} processes, but devices is {devices} in params.yaml")
+    dist = DistContext(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    if dist.world_size != devices:
+        raise InputError(
+            f"torchrun started {dist.world_size} processes, but devices is {devices} in params.yaml; make them equal"
+        )
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield processes
+        yield dist
     except RuntimeError as error:
         if isinstance(error, distributed.DistError) or "gloo" in str(error):
-            said = str(error).partition("\n")[0]
-            raise InputError(f"process {processes.rank} lost the others ({said})") from None
+            first_line = str(error).partition("\n")[0]
+            raise InputError(f"process {dist.rank} lost the connection to the others ({first_line})") from None
         raise
     finally:
         distributed.destroy_process_group()
 
 
 def launch(devices: int, module: str) -> None:
-    """Run `python -m module` once for each of `devices` on this machine, and wait until all have ended.
+    """Run `python -m module` in one process for each of `devices` on this machine, and wait until all have ended.
 
     Raises:
-        InputError: where there are too few GPUs, or when one of the processes is killed; the others are stopped then.
-        SystemExit: when one of them fails, which then has said why.
+        InputError: if there are too few GPUs, or a process is killed; the other processes are stopped.
+        SystemExit: if a process fails; it has printed its error message.
     """
     gpus = torch.cuda.device_count()
     if 0 < gpus < devices:
         raise InputError(
-            f"devices is {devices}, and this machine has {gpus}: lower devices, or start the training on all machines "
-            f"with torchrun (README.md, Several GPUs)"
+            f"devices is {devices}, but this machine has {gpus}: lower devices, or start the training on several "
+            "machines with torchrun (docs/several-gpus.md)"
         )
-    # What PyTorch logs of a failure is for its developers; the messages below say it.
+    # The launcher logs failures for developers; the messages below are for users.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(
         1, 1, devices, run_id="train", rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0

@@ -1,4 +1,4 @@
-"""The grid of features that a network of timm's makes of an image, whatever order it keeps them in."""
+"""Feature maps of timm backbones, converted to one memory layout."""
 
 from math import isqrt
 from typing import Any
@@ -7,32 +7,30 @@ from torch import Tensor, nn
 
 
 def to_feature_map(backbone: nn.Module, features: Tensor) -> Tensor | None:
-    """Features as timm gives them, in the order [images, side, side, features]; images are square, so the grid is.
+    """Return the features as a square map [images, side, side, features], or None if they do not form a square.
 
     Args:
-        backbone: the network that they are of.
+        backbone: the timm model that computed the features.
         features: [images, features, rows, columns], [images, rows, columns, features], or tokens
-            [images, tokens, features], with a prefix such as a class token or, as before class attention, without it.
-
-    Returns:
-        None where they are no square grid.
+            [images, tokens, features], with or without prefix tokens such as the class token.
     """
     if features.ndim == 3:
-        return _tokens_as_grid(features, num_prefix_tokens(backbone))
+        return _tokens_to_map(features, num_prefix_tokens(backbone))
     if features.ndim != 4:
         return None
-    grid = features if getattr(backbone, "output_fmt", "NCHW") == "NHWC" else features.permute(0, 2, 3, 1)
-    return grid if grid.shape[1] == grid.shape[2] else None
+    feature_map = features if getattr(backbone, "output_fmt", "NCHW") == "NHWC" else features.permute(0, 2, 3, 1)
+    return feature_map if feature_map.shape[1] == feature_map.shape[2] else None
 
 
 def num_prefix_tokens(backbone: Any) -> int:
-    """How many tokens of a transformer stand before those of its places."""
+    """Return the number of tokens that precede the patch tokens of a transformer; 0 for other models."""
     return getattr(backbone, "num_prefix_tokens", 0)
 
 
-def _tokens_as_grid(tokens: Tensor, prefix: int) -> Tensor | None:
-    count = tokens.shape[1]
-    for places in (count - prefix, count):
-        if isqrt(places) ** 2 == places:
-            return tokens[:, count - places :].unflatten(1, (isqrt(places), -1))
+def _tokens_to_map(tokens: Tensor, prefix: int) -> Tensor | None:
+    num_tokens = tokens.shape[1]
+    # Models with class attention return their tokens without the prefix.
+    for num_patches in (num_tokens - prefix, num_tokens):
+        if isqrt(num_patches) ** 2 == num_patches:
+            return tokens[:, num_tokens - num_patches :].unflatten(1, (isqrt(num_patches), -1))
     return None

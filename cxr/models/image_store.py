@@ -1,4 +1,4 @@
-"""The image store: images of one array, read by batch onto the device."""
+"""The image store: images of a memory-mapped array, loaded onto a device in batches."""
 
 import os
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from torch import Tensor
 from cxr.core.errors import InputError, warn
 from cxr.core.prefetch import prefetch_map
 
-# The images stay on a GPU where they take no more than this share of its free memory.
-RESIDENT_SHARE = 0.5
-# Batches that are read before their turn, where they do not: a disk's delay is as long as a step at most.
-BATCHES_AHEAD = 4
+# Images are kept on a GPU if they take at most this fraction of its free memory.
+RESIDENT_FRACTION = 0.5
+# Batches that are read in advance when images are streamed.
+PREFETCH_BATCHES = 4
 
 
 def open_images(path: Path, count: int) -> NDArray[np.uint8]:
-    """Map `data/images.npy`, uint8 [count, height, width], read-only: it is read as it is needed.
+    """Memory-map `data/images.npy`, uint8 [count, height, width], read-only.
 
     Raises:
-        InputError: where the file is missing, broken, or holds another number of images.
+        InputError: if the file is missing, damaged, or holds another number of images.
     """
     try:
         images: NDArray[np.uint8] = np.load(path, mmap_mode="r")
@@ -31,12 +31,14 @@ def open_images(path: Path, count: int) -> NDArray[np.uint8]:
     except ValueError as error:
         raise InputError(f"{path} is not an array of images: {error}; run `python -m stages.resize`") from None
     if images.dtype != np.uint8 or images.ndim != 3 or len(images) != count:
-        raise InputError(f"{path} holds {images.dtype} {images.shape}, not {count} gray images; run resize again")
+        raise InputError(
+            f"{path} holds {images.dtype} {images.shape}, not {count} gray images; run `python -m stages.resize`"
+        )
     return images
 
 
 class ImageStore:
-    """Some of the images of an array, ready to be taken to a device by batch."""
+    """A subset of the images of an array, loaded onto a device in batches."""
 
     def __init__(
         self,
@@ -46,69 +48,72 @@ class ImageStore:
         *,
         resident: bool | None = None,
     ) -> None:
-        """Take the images at `rows`.
+        """Create a store of the images at `rows`.
 
         Args:
-            images: uint8 [images, height, width], mapped.
-            rows: int [ours].
-            device: where they are taken to.
-            resident: whether all of them lie on the device, or each batch is read when it is needed; by default a GPU
-                that has room for them keeps them. The batches are the same.
+            images: memory-mapped array, uint8 [images, height, width].
+            rows: rows of `images` in this store, int [n].
+            device: the device that batches are loaded onto.
+            resident: True to keep all images on the device, False to read each batch from the map; by default they
+                are kept on a GPU with enough free memory. Batches are the same either way.
         """
         self._images, self._rows, self._device = images, rows, device
-        needed, on_gpu = len(rows) * images[0].size, device.type == "cuda"
-        room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0] if on_gpu else _memory()
+        needed, limit = len(rows) * images[0].size, memory_limit(device)
         if resident is None:
-            resident = on_gpu and needed <= room
-        self._resident = _copied(images, rows, device) if resident else None
-        if needed > room:
+            resident = device.type == "cuda" and needed <= limit
+        self._resident = _copy_to_device(images, rows, device) if resident else None
+        if needed > limit:
             warn(
-                f"{len(rows):,} images take {needed / 1e9:.1f} GB, and there is room for {room / 1e9:.1f} GB: every "
-                "epoch reads them from the disk again; a smaller image_size or sample.size is faster"
+                f"{len(rows):,} images take {needed / 1e9:.1f} GB, more than the {limit / 1e9:.1f} GB of memory for "
+                "them: every epoch reads them from disk; lower image_size or sample.size to train faster"
             )
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def batches(self, batches: list[NDArray[np.int64]]) -> Iterator[Tensor]:
-        """The images at the places of each batch among ours, float [images, 1, height, width], 0 to 1, on the device.
+        """Load batches, each given by the indices of its images in this store.
 
-        The same bits wherever they lie. No batch makes the device wait for the host.
+        Yields:
+            Float [images, 1, height, width], from 0 to 1, on the device. The transfers are asynchronous.
         """
         if self._resident is not None:
-            for places in on_device(batches, self._device):
-                yield _as_float(self._resident[places])
+            for indices in to_device(batches, self._device):
+                yield _as_float(self._resident[indices])
         else:
-            for images in prefetch_map(self._read, batches, workers=1, ahead=BATCHES_AHEAD):
+            for images in prefetch_map(self.read, batches, workers=1, ahead=PREFETCH_BATCHES):
                 yield _as_float(images.to(self._device, non_blocking=True))
 
-    def _read(self, places: NDArray[np.int64]) -> Tensor:
-        """Copy images from the map: into memory that a GPU can fetch by itself, where there is one."""
+    def read(self, indices: NDArray[np.int64]) -> Tensor:
+        """Copy images from the map, uint8 [images, height, width], in pinned memory if the device is a GPU."""
         buffer = torch.empty(
-            (len(places), *self._images.shape[1:]), dtype=torch.uint8, pin_memory=self._device.type == "cuda"
+            (len(indices), *self._images.shape[1:]), dtype=torch.uint8, pin_memory=self._device.type == "cuda"
         )
-        # Places are within the array; checking them (mode="raise") would cost another copy.
-        np.take(self._images, self._rows[places], axis=0, out=buffer.numpy(), mode="clip")
+        # All indices are within bounds; mode="raise", which checks them, would copy once more.
+        np.take(self._images, self._rows[indices], axis=0, out=buffer.numpy(), mode="clip")
         return buffer
+
+
+def memory_limit(device: torch.device) -> float:
+    """Return how many bytes images may take: a fraction of a GPU's free memory, or the memory of the machine."""
+    if device.type == "cuda":
+        return RESIDENT_FRACTION * torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def to_device(batches: list[NDArray[np.int64]], device: torch.device) -> tuple[Tensor, ...]:
+    """Return the indices of each batch on the device, moved in one transfer to avoid a wait in each step."""
+    return torch.from_numpy(np.concatenate(batches)).to(device).split([len(batch) for batch in batches])
 
 
 def _as_float(images: Tensor) -> Tensor:
     return images.unsqueeze(1) / 255
 
 
-def on_device(batches: list[NDArray[np.int64]], device: torch.device) -> tuple[Tensor, ...]:
-    """The places of each batch on the device, sent at once: a transfer for each would make each step wait."""
-    return torch.from_numpy(np.concatenate(batches)).to(device).split([len(batch) for batch in batches])
-
-
-def _copied(images: NDArray[np.uint8], rows: NDArray[np.int64], device: torch.device) -> Tensor:
-    """The images at `rows` on the device, a thousand at a time: the host never holds them all."""
+def _copy_to_device(images: NDArray[np.uint8], rows: NDArray[np.int64], device: torch.device) -> Tensor:
+    """Copy the images at `rows` in chunks, so that host memory never holds all of them."""
     copy = torch.empty((len(rows), *images.shape[1:]), dtype=torch.uint8, device=device)
     for start in range(0, len(rows), 1000):
-        part = rows[start : start + 1000]
-        copy[start : start + len(part)] = torch.from_numpy(images[part])
+        chunk = rows[start : start + 1000]
+        copy[start : start + len(chunk)] = torch.from_numpy(images[chunk])
     return copy
-
-
-def _memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

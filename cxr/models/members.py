@@ -1,4 +1,4 @@
-"""The members of the ensemble: one network for each of `models` x `seeds`."""
+"""Members of the ensemble: one network for each combination of `models` and `seeds`."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,14 +7,14 @@ from cxr.core.paths import model_file
 
 
 class Member(NamedTuple):
-    """One network."""
+    """A network of the ensemble."""
 
-    model: str  # a name that timm knows
-    seed: int  # of its training
+    model: str  # name in timm
+    seed: int  # training seed
 
     @property
     def file(self) -> Path:
-        """Where it lies once it is trained."""
+        """Path of the trained network."""
         return model_file(self.model, self.seed)
 
     def __str__(self) -> str:
@@ -22,5 +22,5 @@ class Member(NamedTuple):
 
 
 def list_members(models: list[str], seeds: list[int]) -> list[Member]:
-    """The members of the ensemble, one for each model and seed."""
+    """Return the members of the ensemble: for each model, one for each seed."""
     return [Member(model, seed) for model in models for seed in seeds]

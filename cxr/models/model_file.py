@@ -1,4 +1,4 @@
-"""Model files: weights and description of a trained network in one safetensors file."""
+"""Model files: the weights of a trained network and its description in one safetensors file."""
 
 import json
 from pathlib import Path
@@ -13,58 +13,68 @@ from cxr.core.labels import CLASSES
 from cxr.models.classifier import Architecture, Classifier, build_classifier
 
 
-def save_model(classifier: Classifier, architecture: Architecture, description: dict[str, Any], path: Path) -> None:
-    """Write weights, architecture, classes, normalisation and `description` into one safetensors file.
+def save_model(classifier: Classifier, architecture: Architecture, training: dict[str, Any], path: Path) -> None:
+    """Write the weights and the description of a network to a safetensors file.
 
-    The file holds nothing but what it is given: the same network gives the same bytes.
+    The description holds the architecture, the classes and the normalisation, and the entries of `training`. Equal
+    arguments give equal bytes.
+
+    Args:
+        classifier: the network to save.
+        architecture: its architecture.
+        training: how it was trained, as JSON values; existing entries of the description are replaced.
+        path: the file to write.
+
+    Raises:
+        InputError: if the file cannot be written.
     """
-    about = {
+    description = {
         **architecture._asdict(),
         "classes": list(CLASSES),
         "mean": classifier.mean.flatten().tolist(),
         "std": classifier.std.flatten().tolist(),
-        **description,
+        **training,
     }
     state = {name: tensor.cpu().contiguous() for name, tensor in classifier.state_dict().items()}
-    # One key only: safetensors writes several metadata keys in random order.
+    # A single key, because safetensors writes several metadata keys in random order.
     try:
-        save_file(state, path, {"cxr": json.dumps(about, sort_keys=True)})
+        save_file(state, path, {"cxr": json.dumps(description, sort_keys=True)})
     except SafetensorError as error:
-        raise InputError(f"{path} cannot be written; is the disk full? ({error})") from None
+        raise InputError(f"cannot write {path}; is the disk full? ({error})") from None
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """What a file that `save` wrote says of its network.
+    """Return the description in a file that `save_model` wrote.
 
     Raises:
-        InputError: where the file is missing, broken, or was not written by this project.
+        InputError: if the file is missing, damaged, or was not written by this project.
     """
     try:
         with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get("cxr", "null"))
+            description = json.loads((file.metadata() or {}).get("cxr", "null"))
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not a model file: {error}") from None
-    needed = (*Architecture._fields, "classes", "mean", "std")
-    if about is None or any(name not in about for name in needed):
-        raise InputError(f"{path} has no description of its network: it was not written by this project")
-    if about["classes"] != list(CLASSES):
-        raise InputError(f"{path} was trained for other classes: {', '.join(about['classes'])}")
-    return dict(about)
+    required = (*Architecture._fields, "classes", "mean", "std")
+    if description is None or any(name not in description for name in required):
+        raise InputError(f"{path} does not describe a network: it was not written by this project")
+    if description["classes"] != list(CLASSES):
+        raise InputError(f"{path} was trained on other classes: {', '.join(description['classes'])}")
+    return dict(description)
 
 
 def load_model(path: Path) -> tuple[Classifier, dict[str, Any]]:
-    """Read a file that `save` wrote; return the network, ready to predict, and what the file says of it.
+    """Load a file that `save_model` wrote; return the network in evaluation mode, and its description.
 
     Raises:
-        InputError: where the file is missing, broken, or was not written by this project.
+        InputError: if the file is missing, damaged, or was not written by this project.
     """
-    about = read_description(path)
-    architecture = Architecture(**{name: about[name] for name in Architecture._fields})
+    description = read_description(path)
+    architecture = Architecture(**{name: description[name] for name in Architecture._fields})
     classifier = build_classifier(architecture)
-    classifier.mean.copy_(torch.tensor(about["mean"]).view_as(classifier.mean))
-    classifier.std.copy_(torch.tensor(about["std"]).view_as(classifier.std))
+    classifier.mean.copy_(torch.tensor(description["mean"]).view_as(classifier.mean))
+    classifier.std.copy_(torch.tensor(description["std"]).view_as(classifier.std))
     try:
         classifier.load_state_dict(load_file(path))
     except RuntimeError as error:
-        raise InputError(f"{path} does not hold the weights of {about['model']}: {first_lines(error)}") from None
-    return classifier.eval(), about
+        raise InputError(f"{path} does not hold the weights of {description['model']}: {first_lines(error)}") from None
+    return classifier.eval(), description

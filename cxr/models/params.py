@@ -1,4 +1,4 @@
-"""Parameters that training and evaluation share."""
+"""Parameters that the stages train and evaluate have in common."""
 
 from typing import Annotated
 

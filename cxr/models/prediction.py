@@ -1,4 +1,4 @@
-"""Prediction: what a network says of images."""
+"""Logits of a network for all images of a store."""
 
 import numpy as np
 import torch
@@ -10,16 +10,19 @@ from cxr.models.distributed import SINGLE, DistContext
 from cxr.models.image_store import ImageStore
 
 
-def predict_logits(network: nn.Module, pixels: ImageStore, batch_size: int, processes: DistContext = SINGLE) -> Tensor:
-    """Logits of all of `pixels` in their order, float32 [images, 15], on their device; each process does its share."""
+def predict_logits(network: nn.Module, images: ImageStore, batch_size: int, dist: DistContext = SINGLE) -> Tensor:
+    """Return the logits of all `images` in their order, float32 [images, 15], on the device of the store.
+
+    Each process predicts its shard of the images; all processes return the logits of all images.
+    """
     network.eval()
-    batches = in_order(processes.share(np.arange(len(pixels))), batch_size)
+    batches = sequential_batches(dist.shard(np.arange(len(images))), batch_size)
     with torch.inference_mode():
-        seen = pixels.batches(batches)
-        shown = progress(seen, "validate", len(batches), "batches") if processes.is_first else seen
-        return processes.gather(torch.cat([network(images).float() for images in shown]))
+        loaded = images.batches(batches)
+        shown = progress(loaded, "validate", len(batches), "batches") if dist.is_main_process else loaded
+        return dist.all_gather(torch.cat([network(batch).float() for batch in shown]))
 
 
-def in_order(places: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Part `places` into batches, without changing their order; the last may be smaller."""
-    return np.split(places, range(batch_size, len(places), batch_size))
+def sequential_batches(indices: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Split `indices` into batches in the given order; the last batch may be smaller."""
+    return np.split(indices, range(batch_size, len(indices), batch_size))

@@ -1,4 +1,4 @@
-"""Training of one network: epochs, augmentation, losses, parameter groups, learning rate, checkpoints.
+"""Training of one network: data, epochs, augmentation, losses, parameter groups, learning rate, checkpoints.
 
-Imports core, models, and of evaluation the module metrics.
+Imports core, models, and the module evaluation.metrics.
 """

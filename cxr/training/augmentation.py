@@ -1,6 +1,7 @@
-"""Augmentation of a whole batch on its device, with numbers of its own for each image.
+"""Data augmentation of whole batches on the device, with separate random parameters for each image.
 
-The numbers are drawn beforehand, on the CPU, for a whole epoch: the same on every device, and no step waits for them.
+The parameters of an epoch are drawn in advance on the CPU: they are the same for every device, and no step waits for
+them.
 """
 
 import math
@@ -13,68 +14,67 @@ from torch.nn import functional
 
 from cxr.training.params import Augment
 
-# Erased rectangles: their area as a share of the image's, and their height over their width, as in the paper that
-# introduced random erasing (Zhong et al., AAAI 2020).
+# Random erasing (Zhong et al., AAAI 2020): area of the rectangle as a fraction of the image, and height / width.
 ERASED_AREA = (0.02, 0.33)
 ERASED_ASPECT = (0.3, 3.3)
 ERASED_VALUE = 0.5
-NUM_AUGMENTATION_PARAMS = 13  # uniform numbers that one image needs
+NUM_AUGMENTATION_PARAMS = 13  # random numbers for each image
 
 
 def draw_augmentation_params(images: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """The random numbers of one epoch: float32 [images, DRAWS], uniform from 0 to 1."""
+    """Draw the parameters of one epoch: float32 [images, NUM_AUGMENTATION_PARAMS], uniform from 0 to 1."""
     return random.random((images, NUM_AUGMENTATION_PARAMS), dtype=np.float32)
 
 
-def augment(pixels: Tensor, draws: Tensor, strength: Augment) -> Tensor:
-    """Vary each image as its `draws` say.
+def augment(images: Tensor, params: Tensor, strength: Augment) -> Tensor:
+    """Transform each image according to its random parameters.
 
     Args:
-        pixels: float [images, 1, height, width], from 0 to 1.
-        draws: float [images, DRAWS], from 0 to 1.
-        strength: the largest change of each kind; all zeros change nothing.
+        images: float [images, 1, height, width], from 0 to 1.
+        params: float [images, NUM_AUGMENTATION_PARAMS], from 0 to 1.
+        strength: the maximum of each transformation; a transformation with 0 is skipped.
 
     Returns:
         float [images, 1, height, width], from 0 to 1.
     """
     if strength.hflip or strength.degrees or strength.translate or strength.scale or strength.shear:
-        pixels = _move(pixels, draws[:, :6], strength)
+        images = _affine(images, params[:, :6], strength)
     if strength.brightness or strength.contrast:
-        pixels = _colour_jitter(pixels, draws[:, 6:8], strength)
+        images = _color_jitter(images, params[:, 6:8], strength)
     if strength.random_erasing:
-        pixels = _erase(pixels, draws[:, 8:13], strength.random_erasing)
-    return pixels
+        images = _random_erasing(images, params[:, 8:13], strength.random_erasing)
+    return images
 
 
-def mixup(pixels: Tensor, labels: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Blend each image and its labels with those of its mirror place in the batch (Zhang et al., ICLR 2018).
+def mixup(images: Tensor, labels: Tensor, mixup_lambda: Tensor) -> tuple[Tensor, Tensor]:
+    """Mix each image and its labels with those at the mirrored position of the batch (Zhang et al., ICLR 2018).
 
-    A batch is in random order already, so the reversed batch is as good a partner as a permuted one.
+    The batch is shuffled already, so reversing it gives random pairs.
 
     Args:
-        pixels: float [images, 1, height, width].
+        images: float [images, 1, height, width].
         labels: float [images, classes].
-        share: float scalar, from 0 to 1: how much of its own each image keeps.
+        mixup_lambda: weight of each image itself, float scalar from 0 to 1; its partner has 1 - mixup_lambda.
     """
-    return torch.lerp(pixels.flip(0), pixels, share), torch.lerp(labels.flip(0), labels, share)
+    return torch.lerp(images.flip(0), images, mixup_lambda), torch.lerp(labels.flip(0), labels, mixup_lambda)
 
 
-def _move(pixels: Tensor, draws: Tensor, strength: Augment) -> Tensor:
-    """Flip, rotate, shift, scale and shear in one resampling; what comes from outside the image is black."""
-    matrix = affine_matrices(draws, strength)
-    grid = functional.affine_grid(matrix, list(pixels.shape), align_corners=False)
-    return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+def _affine(images: Tensor, params: Tensor, strength: Augment) -> Tensor:
+    """Flip, rotate, translate, scale and shear with one bilinear interpolation; the padding is black."""
+    matrix = affine_matrices(params, strength)
+    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def affine_matrices(draws: Tensor, strength: Augment) -> Tensor:
-    """The map from output to input coordinates of each image, float [images, 2, 3], for `affine_grid`.
+def affine_matrices(params: Tensor, strength: Augment) -> Tensor:
+    """Return the matrices from output to input coordinates for `affine_grid`, float [images, 2, 3].
 
-    `draws`, float [images, 6]: whether to flip, angle, shift along x and y, scale, shear.
+    The columns of `params`, float [images, 6], are: flip, angle, translation along x and y, scale, shear.
     """
-    signed = 2 * draws - 1
-    mirror = torch.where(draws[:, 0] < strength.hflip, -1.0, 1.0)
+    signed = 2 * params - 1
+    mirror = torch.where(params[:, 0] < strength.hflip, -1.0, 1.0)
     angle = signed[:, 1] * math.radians(strength.degrees)
-    # Coordinates run from -1 to 1: a shift by a share of the side is twice that share.
+    # Coordinates run from -1 to 1, so the side of an image has length 2.
     shift = signed[:, 2:4] * 2 * strength.translate
     scale = 1 / (1 + signed[:, 4] * strength.scale)
     shear = torch.tan(signed[:, 5] * math.radians(strength.shear))
@@ -84,37 +84,38 @@ def affine_matrices(draws: Tensor, strength: Augment) -> Tensor:
     return torch.stack([top, bottom], dim=1)
 
 
-def _colour_jitter(pixels: Tensor, draws: Tensor, strength: Augment) -> Tensor:
-    brightness, contrast = (2 * draws - 1).unbind(1)
+def _color_jitter(images: Tensor, params: Tensor, strength: Augment) -> Tensor:
+    brightness, contrast = (2 * params - 1).unbind(1)
     gain = (1 + brightness * strength.brightness).view(-1, 1, 1, 1)
     spread = (1 + contrast * strength.contrast).view(-1, 1, 1, 1)
-    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
-    # ((pixels - mean) * spread + mean) * gain, in one pass over the pixels.
-    return torch.addcmul(mean * (1 - spread) * gain, pixels, spread * gain).clamp_(0, 1)
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    # ((images - mean) * spread + mean) * gain, in one operation.
+    return torch.addcmul(mean * (1 - spread) * gain, images, spread * gain).clamp_(0, 1)
 
 
-def _erase(pixels: Tensor, draws: Tensor, probability: float) -> Tensor:
-    """Fill one rectangle with gray in a share of the images."""
-    _, _, height, width = pixels.shape
-    chosen, area, aspect, row, column = draws.unbind(1)
-    area = _between(*ERASED_AREA, area)
-    aspect = torch.exp(_between(math.log(ERASED_ASPECT[0]), math.log(ERASED_ASPECT[1]), aspect))
-    rows = _inside(row, torch.sqrt(area * aspect), height)
-    columns = _inside(column, torch.sqrt(area / aspect), width)
+def _random_erasing(images: Tensor, params: Tensor, probability: float) -> Tensor:
+    """Fill a rectangle with gray, in each image with the given probability."""
+    _, _, height, width = images.shape
+    chosen, area, aspect, row, column = params.unbind(1)
+    area = _rescale(area, *ERASED_AREA)
+    aspect = torch.exp(_rescale(aspect, math.log(ERASED_ASPECT[0]), math.log(ERASED_ASPECT[1])))
+    rows = _interval_mask(row, torch.sqrt(area * aspect), height)
+    columns = _interval_mask(column, torch.sqrt(area / aspect), width)
     erased = rows[:, :, None] & columns[:, None, :] & (chosen < probability)[:, None, None]
-    return pixels.masked_fill(erased[:, None], ERASED_VALUE)
+    return images.masked_fill(erased[:, None], ERASED_VALUE)
 
 
-def _between(low: float, high: float, share: Tensor) -> Tensor:
-    return low + (high - low) * share
+def _rescale(uniform: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * uniform
 
 
-def _inside(position: Tensor, extent: Tensor, length: int) -> Tensor:
-    """Which of `length` places a stretch of `extent` (a share of the length) covers: bool [images, length].
+def _interval_mask(position: Tensor, extent: Tensor, length: int) -> Tensor:
+    """Return a mask of `length` pixels, bool [images, length], that is True on an interval of each image.
 
-    `position`, from 0 to 1, moves the stretch from one end to the other.
+    `extent` is the length of the interval as a fraction of `length`; `position` moves it from the start (0) to the
+    end (1).
     """
     extent = extent.clamp(max=1)
     start = position * (1 - extent)
-    places = (torch.arange(length, device=position.device) + 0.5) / length
-    return (places >= start[:, None]) & (places < (start + extent)[:, None])
+    centers = (torch.arange(length, device=position.device) + 0.5) / length
+    return (centers >= start[:, None]) & (centers < (start + extent)[:, None])

@@ -1,15 +1,14 @@
-"""Where a stopped training goes on: a folder for each member, named by a fingerprint of all that its bits depend on.
+"""Checkpoints: one folder for each member, named by a fingerprint of everything that its weights depend on.
 
-`checkpoints/` is no output of DVC's, so it outlives a killed run. A member's folder holds `last.pt` while it is
-trained, and `model.safetensors` with `curve.csv` once it is finished.
+`checkpoints/` is not an output of DVC, so it remains when a run is killed. The folder of a member holds `last.pt`
+during training, and `model.safetensors` and `curve.csv` when training is finished.
 """
 
 import fcntl
 import hashlib
 import json
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,33 +16,34 @@ from typing import Any
 import torch
 
 from cxr.core.errors import InputError, warn
-from cxr.core.files import atomic_write, remove, sha256
+from cxr.core.files import atomic_write, remove
+from cxr.models.distributed import RESUME_HINT
+from cxr.models.members import Member
 
-_PROJECT = Path(__file__).resolve().parents[2]
 LAST = "last.pt"
 MODEL = "model.safetensors"
 CURVE = "curve.csv"
 
 
 @contextmanager
-def training_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder`, so that two trainings never write to it at once.
+def training_lock(root: Path) -> Iterator[None]:
+    """Lock the checkpoints in `root` against a second training.
 
-    The system frees the lock when its process ends, however it ends.
+    The operating system releases the lock when the process ends for any reason.
 
     Raises:
-        InputError: naming the process that holds it, as where a killed `dvc` left its training running.
+        InputError: if another process holds the lock, such as a training that outlived a killed `dvc`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+", encoding="ascii") as lock:
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("a+", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            process = lock.read()
+            pid = lock.read()
             raise InputError(
-                f"another training is running here: process {process}. Wait for it, or stop it with `kill {process}`; "
-                "then run again, and training goes on from its last finished epoch"
+                f"another training is running here: process {pid}. Wait until it ends, or stop it with `kill {pid}`; "
+                f"then {RESUME_HINT}"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -51,44 +51,45 @@ def training_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def member_folder(folder: Path, model: str, seed: int, depends_on: dict[str, Any]) -> Path:
-    """The folder of a member's checkpoints, made with a readable list of what its bits depend on."""
+def create_folder(root: Path, member: Member, depends_on: dict[str, Any]) -> Path:
+    """Create the checkpoint folder of a member if it does not exist, with `depends_on.json` in it; return its path.
+
+    Args:
+        root: the folder of all checkpoints.
+        member: the member.
+        depends_on: everything that the weights depend on, as JSON values; another value gives another folder.
+    """
     text = json.dumps(depends_on, indent=2, sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = folder / f"{model}-{seed}-{fingerprint}"
-    path.mkdir(exist_ok=True)
-    with atomic_write(path / "depends_on.json") as temporary:
+    folder = root / f"{member}-{fingerprint}"
+    folder.mkdir(exist_ok=True)
+    with atomic_write(folder / "depends_on.json") as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-    return path
-
-
-def loaded_code() -> dict[str, str]:
-    """SHA-256 of each of this project's files that the running program has imported."""
-    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    paths = {Path(file).resolve() for file in files if file}
-    folders = (_PROJECT / "cxr", _PROJECT / "stages")
-    ours = {path for path in paths if any(path.is_relative_to(folder) for folder in folders)}
-    return {str(path.relative_to(_PROJECT)): sha256(path) for path in sorted(ours)}
+    return folder
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the member of this folder is trained to its end: the model file is written last."""
+    """Return True if the member of this folder is fully trained; the model file is written last."""
     return (folder / MODEL).is_file()
 
 
 def save_last(state: dict[str, Any], folder: Path) -> None:
-    """Keep the state after a finished epoch, in place of the one before."""
+    """Replace the state of the previous epoch by `state`.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
     with atomic_write(folder / LAST) as temporary, temporary.open("wb") as file:
         try:
             torch.save(state, file)
         except RuntimeError as error:
-            raise InputError(f"{folder / LAST} cannot be written; is the disk full? ({error})") from None
+            raise InputError(f"cannot write {folder / LAST}; is the disk full? ({error})") from None
         file.flush()
         os.fsync(file.fileno())
 
 
 def load_last(folder: Path) -> dict[str, Any] | None:
-    """The state after the last finished epoch, on the CPU; None where there is none, or the file is broken."""
+    """Return the state after the last finished epoch, on the CPU; None if there is none or the file is damaged."""
     try:
         state: dict[str, Any] = torch.load(folder / LAST, map_location="cpu", weights_only=True)
         return state
@@ -96,13 +97,13 @@ def load_last(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 (torch.load raises whatever broken bytes lead it to)
-        warn(f"{folder / LAST} cannot be read, so training starts afresh: {error}")
+    except Exception as error:  # noqa: BLE001 (torch.load raises many types for damaged files)
+        warn(f"cannot read {folder / LAST}; training starts again from the first epoch: {error}")
         return None
 
 
-def keep_only(needed: list[Path], folder: Path) -> None:
-    """Remove the checkpoints of members that are not among `needed`."""
-    for path in folder.iterdir():
-        if path.is_dir() and path not in needed:
+def remove_unused(used: Collection[Path], root: Path) -> None:
+    """Remove all checkpoint folders in `root` that are not in `used`."""
+    for path in root.iterdir():
+        if path.is_dir() and path not in used:
             remove(path)

@@ -1,4 +1,4 @@
-"""The batches and the random numbers of one epoch."""
+"""The batches of an epoch and the random parameters of its augmentation and mixup."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,46 +10,54 @@ from torch import Tensor
 
 from cxr.core.errors import InputError
 from cxr.models.distributed import DistContext
-from cxr.models.image_store import ImageStore, on_device
+from cxr.models.image_store import ImageStore, to_device
 from cxr.training import augmentation
 from cxr.training.params import Augment
 
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """All that chance decides in one epoch: a function of (seed, epoch), so a resumed training needs no more."""
+    """All random choices of one epoch. They depend on the seed and the epoch alone, so resuming needs no other state.
 
-    batches: list[NDArray[np.int64]]  # the images of each step
-    draws: NDArray[np.float32]  # of each image, for augmentation
-    shares: NDArray[np.float32]  # of each step, for mixup
+    Attributes:
+        batches: indices of the images of each step, int [images] each.
+        augmentation_params: float32 [images, NUM_AUGMENTATION_PARAMS], in the order of the images.
+        mixup_lambdas: float32 [steps].
+    """
+
+    batches: list[NDArray[np.int64]]
+    augmentation_params: NDArray[np.float32]
+    mixup_lambdas: NDArray[np.float32]
 
     @classmethod
-    def plan(cls, images: int, batch_size: int, mixup: float, seed: int, epoch: int) -> "EpochPlan":
-        """Every image once, in batches whose sizes differ by one at most: none is left over."""
+    def create(cls, images: int, batch_size: int, mixup_alpha: float, seed: int, epoch: int) -> "EpochPlan":
+        """Shuffle the images into batches whose sizes differ by at most one; each image occurs once."""
         random = np.random.default_rng([seed, epoch])
         batches = np.array_split(random.permutation(images), -(-images // batch_size))
-        draws = augmentation.draw_augmentation_params(images, random)
-        shares = random.beta(mixup, mixup, len(batches)) if mixup else np.ones(len(batches))
-        return cls(batches, draws, shares.astype(np.float32))
+        augmentation_params = augmentation.draw_augmentation_params(images, random)
+        lambdas = random.beta(mixup_alpha, mixup_alpha, len(batches)) if mixup_alpha else np.ones(len(batches))
+        return cls(batches, augmentation_params, lambdas.astype(np.float32))
 
-    def share(self, processes: DistContext) -> "EpochPlan":
-        """One process's part of every batch.
+    def shard(self, dist: DistContext) -> "EpochPlan":
+        """Return the plan with this process's shard of each batch.
 
         Raises:
-            InputError: where a batch has too few images for all of them.
+            InputError: if a batch has fewer than two images for each process.
         """
-        if min(len(batch) for batch in self.batches) < 2 * processes.count:
+        if min(len(batch) for batch in self.batches) < 2 * dist.world_size:
             raise InputError(
-                f"batches of {len(self.batches[-1])} images are too small for {processes.count} devices: raise "
-                "batch_size to twice that many or more, or lower devices"
+                f"batches of {len(self.batches[-1])} images are too small for {dist.world_size} devices: raise "
+                "batch_size, or lower devices; each device needs at least 2 images"
             )
-        return replace(self, batches=[processes.share(batch) for batch in self.batches])
+        return replace(self, batches=[dist.shard(batch) for batch in self.batches])
 
-    def steps(self, pixels: ImageStore, labels: Tensor, strength: Augment) -> Iterator[tuple[Tensor, Tensor]]:
-        """The augmented pixels and mixed labels of each step, on the device of `labels`."""
-        draws, shares = (torch.from_numpy(values).to(labels.device) for values in (self.draws, self.shares))
-        is_mixed = bool((self.shares < 1).any())
-        places_of_steps = on_device(self.batches, labels.device)
-        for images, places, share in zip(pixels.batches(self.batches), places_of_steps, shares, strict=True):
-            varied, targets = augmentation.augment(images, draws[places], strength), labels[places]
-            yield augmentation.mixup(varied, targets, share) if is_mixed else (varied, targets)
+    def steps(self, images: ImageStore, labels: Tensor, strength: Augment) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the augmented images and the labels of each step, after mixup, on the device of `labels`."""
+        params, lambdas = (
+            torch.from_numpy(values).to(labels.device) for values in (self.augmentation_params, self.mixup_lambdas)
+        )
+        is_mixed = bool((self.mixup_lambdas < 1).any())
+        indices_of_steps = to_device(self.batches, labels.device)
+        for loaded, indices, mixup_lambda in zip(images.batches(self.batches), indices_of_steps, lambdas, strict=True):
+            augmented, targets = augmentation.augment(loaded, params[indices], strength), labels[indices]
+            yield augmentation.mixup(augmented, targets, mixup_lambda) if is_mixed else (augmented, targets)

@@ -1,4 +1,4 @@
-"""The learning rate over a training, as a share of its highest."""
+"""Learning-rate schedule."""
 
 import math
 
@@ -6,11 +6,11 @@ from cxr.training.params import TrainParams
 
 
 def lr_multiplier(progress: float, params: TrainParams) -> float:
-    """What the learning rate is multiplied by after `progress` epochs, from 0 to 1.
+    """Return the factor, from 0 to 1, by which the initial learning rate is multiplied after `progress` epochs.
 
-    It rises in a straight line over `warmup_epochs`. Then `restarts` goes down a cosine by whole epochs, again and
-    again (Loshchilov and Hutter, ICLR 2017; PyTorch's CosineAnnealingWarmRestarts stepped once an epoch), and `cosine`
-    goes down a single one, step by step, to the last epoch.
+    The factor rises linearly during `warmup_epochs`. Then `cosine_restarts` is cosine annealing with warm restarts,
+    updated once per epoch (Loshchilov and Hutter, ICLR 2017; PyTorch's CosineAnnealingWarmRestarts), and `cosine` is
+    a single cosine to the last epoch, updated in every step.
     """
     if progress < params.warmup_epochs:
         return progress / params.warmup_epochs

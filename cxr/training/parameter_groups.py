@@ -1,7 +1,7 @@
-"""Which parts of a network are trained, and how fast: the last layers more than the first ones.
+"""Parameter groups of the optimizer, and gradual unfreezing.
 
-A stage is what timm calls one: the stem, then groups of blocks, of a transformer each block. What gives the logits is
-the head, and no stage.
+The stages of a backbone are those of timm: the stem, then groups of blocks, or the blocks of a transformer. The layers
+that compute the logits are the head and belong to no stage.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from cxr.training.params import TrainParams
 
 
 def backbone_stages(classifier: Classifier) -> list[list[nn.Parameter]]:
-    """The parameters of each stage of the backbone, from the first to the last, without the head's."""
+    """Return the parameters of each stage of the backbone, from first to last, without the head."""
     backbone: Any = classifier.backbone
     head = {id(parameter) for parameter in head_parameters(classifier)}
     by_name = dict(backbone.named_parameters())
@@ -24,40 +24,40 @@ def backbone_stages(classifier: Classifier) -> list[list[nn.Parameter]]:
 
 
 def head_parameters(classifier: Classifier) -> list[nn.Parameter]:
-    """The parameters of the layers that give the logits."""
+    """Return the parameters of the layers that compute the logits."""
     return [parameter for layer in classifier.head_layers() for parameter in layer.parameters()]
 
 
 def parameter_groups(classifier: Classifier, params: TrainParams) -> list[dict[str, object]]:
-    """All parameters for an optimizer, in one group for each learning rate: `params` and `highest`, float.
+    """Return all parameters for an optimizer, in one group for each learning rate: `params`, and `initial_lr`, float.
 
-    The head's is `lr` times `head_lr_factor`; a stage's is `stage_lr_decay` times that of the stage after it, and the
-    last one's is `lr`.
+    The learning rate of the last stage is `lr`; that of each earlier stage is `layer_decay` times that of the next; and
+    that of the head is `lr` times `head_lr_factor`.
     """
-    ordered = backbone_stages(classifier)
-    rates = [params.lr * params.layer_decay ** (len(ordered) - 1 - place) for place in range(len(ordered))]
+    stages = backbone_stages(classifier)
+    rates = [params.lr * params.layer_decay ** (len(stages) - 1 - index) for index in range(len(stages))]
     groups: dict[float, list[nn.Parameter]] = {}
     for rate, parameters in zip(
-        [*rates, params.lr * params.head_lr_factor], [*ordered, head_parameters(classifier)], strict=True
+        [*rates, params.lr * params.head_lr_factor], [*stages, head_parameters(classifier)], strict=True
     ):
         groups.setdefault(rate, []).extend(parameters)
-    return [{"params": parameters, "highest": rate} for rate, parameters in groups.items()]
+    return [{"params": parameters, "initial_lr": rate} for rate, parameters in groups.items()]
 
 
-def num_trainable_stages(epoch: int, count: int, unfreeze_epochs: int) -> int:
-    """How many of `count` stages are trained in `epoch`, which counts from 1: one more every `unfreeze_epochs`."""
-    return min(count, (epoch - 1) // unfreeze_epochs) if unfreeze_epochs else count
+def num_trainable_stages(epoch: int, num_stages: int, unfreeze_epochs: int) -> int:
+    """Return how many stages are trained in `epoch`, counted from 1: one more after every `unfreeze_epochs`."""
+    return min(num_stages, (epoch - 1) // unfreeze_epochs) if unfreeze_epochs else num_stages
 
 
-def unfreeze_last(classifier: Classifier, count: int) -> None:
-    """Set the network to training: the head and the last `count` stages; nothing in the others moves.
+def unfreeze_last(classifier: Classifier, num_stages: int) -> None:
+    """Set the network to training mode with only the head and the last `num_stages` stages trainable.
 
-    Their batch normalisation keeps its running statistics and uses them.
+    Batch normalisation in frozen stages uses its running statistics and does not update them.
     """
-    ordered = backbone_stages(classifier)
-    for place, parameters in enumerate(ordered):
+    stages = backbone_stages(classifier)
+    for index, parameters in enumerate(stages):
         for parameter in parameters:
-            parameter.requires_grad_(place >= len(ordered) - count)
+            parameter.requires_grad_(index >= len(stages) - num_stages)
     classifier.train()
     for module in classifier.modules():
         own = list(module.parameters(recurse=False))

@@ -13,8 +13,8 @@ from cxr.evaluation import bootstrap, calibration, metrics, subgroups, threshold
 from cxr.evaluation.summary import class_metrics, operating_points
 from cxr.training import losses
 from cxr.training.augmentation import mixup
+from cxr.training.data import label_tensor
 from cxr.training.params import Loss
-from cxr.training.trainer import label_tensor
 
 PLAIN = Loss(max_pos_weight=1, focal_gamma=0, label_smoothing=0)
 

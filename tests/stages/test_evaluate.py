@@ -28,7 +28,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_planted_params(folder, seeds=[1, 2], epochs=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        train.data_hashes.cache_clear()
         train.main()
         evaluate.main()
     return folder

@@ -1,10 +1,6 @@
 """`python -m tools.app`: serve the page."""
 
-import os
-
-# Before PyTorch loads: threads that wait must sleep, as in evaluate.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
+import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
 from cxr.core.errors import InputError, run_as_script
 
 
