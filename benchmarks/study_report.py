@@ -1,4 +1,4 @@
-"""What the study found: figures of each change, and benchmarks/STUDY.md."""
+"""Metrics of each change of the study, and the report benchmarks/STUDY.md."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.study_changes import BASELINE, CONTROL, Change, Values, described
+from benchmarks.study_changes import BASELINE, CONTROL, Change, Values, describe_change
 from cxr.core.files import atomic_write
 from cxr.core.tables import label_matrix
 from cxr.evaluation.bootstrap import (
@@ -31,136 +31,141 @@ FOLDS = 3
 BOOTSTRAP_SEED = 1
 
 
-class Trained(NamedTuple):
-    """What is known of one training."""
+class RunRecord(NamedTuple):
+    """The record of a finished run."""
 
     seconds: float
     best_epoch: int
     device: str
     libraries: dict[str, str]
-    code: str  # fingerprint of the code that trained it
+    code: str  # fingerprint of the training code
 
 
-class Result(NamedTuple):
-    """A change that has been run to its end."""
+class ChangeResult(NamedTuple):
+    """The out-of-fold predictions of a change whose runs are all finished."""
 
     change: Change
-    probabilities: NDArray[np.float64]  # out of fold, [images, 15]
-    trained: list[Trained]  # of each of its networks in each fold
+    probabilities: NDArray[np.float64]  # [images, 15]
+    records: list[RunRecord]  # one for each network and fold
 
 
 @dataclass(frozen=True)
-class Found:
-    """All that STUDY.md says.
+class StudyResults:
+    """The content of STUDY.md.
 
     Attributes:
-        values: the baseline's parameters.
-        images: the table of all images, a row an image.
-        results: what has been run, the baseline first.
-        missing: what has not been run.
-        figures: from `measure`.
+        values: parameters of the baseline.
+        images: data/sample.csv, one row per image.
+        results: results of the finished changes, the baseline first.
+        missing: unfinished changes.
+        metrics: the table of `change_metrics`.
     """
 
     values: Values
     images: pd.DataFrame
-    results: list[Result]
+    results: list[ChangeResult]
     missing: list[Change]
-    figures: pd.DataFrame
+    metrics: pd.DataFrame
 
 
 def auroc_over_folds(
-    labels: Labels, probabilities: NDArray[np.float64], folds: NDArray[np.int64], drawn: BootstrapSamples
+    labels: Labels, probabilities: NDArray[np.float64], folds: NDArray[np.int64], samples: BootstrapSamples
 ) -> BootstrapDistribution:
-    """Each class's AUROC within each fold, averaged over the folds.
+    """Compute the AUROC of each class within each fold, and average it over the folds.
 
-    To pool the folds' probabilities would rank images of one network among those of another, and the networks are not
-    calibrated alike: a pooled AUROC would also measure that, and blame it on the change. Patients are drawn over all
-    folds, as they are for one test set. A class that a fold has no positives of is averaged over the others. The folds
-    share no patient, so the degrees of freedom of the mean of independent parts hold (`Bootstrapped.mean`): between
-    the least of a fold's and the sum of all.
+    Probabilities of different folds come from different networks, whose calibration differs. An AUROC of the pooled
+    probabilities would also depend on that, so images are ranked within their fold only. The bootstrap samples are of
+    the patients of all folds. A class without positives in a fold is averaged over the other folds. Folds have no
+    patient in common, so `BootstrapDistribution.mean` gives the degrees of freedom of the mean.
 
     Args:
         labels: uint8 [images, classes].
-        probabilities: out of fold, [images, classes].
-        folds: of each image, int [images].
-        drawn: resamples of the same images.
+        probabilities: out-of-fold probabilities, [images, classes].
+        folds: fold of each image, int [images].
+        samples: bootstrap samples of the images.
     """
     parts = [folds == fold for fold in np.unique(folds)]
     classes = labels.shape[1]
     by_fold = concatenate(
-        *(auroc_and_average_precision(labels[part], probabilities[part], drawn.of(part))[0] for part in parts)
+        *(auroc_and_average_precision(labels[part], probabilities[part], samples.of(part))[0] for part in parts)
     )
     columns = range(len(by_fold.value))
     return concatenate(*(by_fold.mean(columns[label::classes]) for label in range(classes)))
 
 
-def measure(results: Sequence[Result], images: pd.DataFrame, folds: NDArray[np.int64], resamples: int) -> pd.DataFrame:
-    """The figures of each change, by falling difference to the baseline, which is the first of `results`.
+def change_metrics(
+    results: Sequence[ChangeResult], images: pd.DataFrame, folds: NDArray[np.int64], bootstrap_samples: int
+) -> pd.DataFrame:
+    """Compute the metrics of each change; the first of `results` is the baseline.
 
     Returns:
-        A row a change: mean_15 and mean_14 (AUROC), each with _low and _high; difference of mean_15 to the baseline,
-        with low, high, p_value and p_holm (over all rows), nan for the baseline itself; networks, minutes (of one
-        network, its folds summed), best_epoch (median over networks and folds).
+        A table with one row per change, sorted by difference, descending. Columns: mean_15 and mean_14 (AUROC), each
+        with _low and _high; difference of mean_15 to the baseline, with low, high, p_value and p_holm (corrected for
+        all rows), nan for the baseline; networks; minutes (of one network, summed over its folds); best_epoch (median
+        over networks and folds).
     """
-    labels, drawn = label_matrix(images), bootstrap_patients(images["patient"], resamples, BOOTSTRAP_SEED)
-    areas = [with_means(auroc_over_folds(labels, result.probabilities, folds, drawn)) for result in results]
-    rows = [_figures(result, area, areas[0]) for result, area in zip(results, areas, strict=True)]
+    labels, samples = label_matrix(images), bootstrap_patients(images["patient"], bootstrap_samples, BOOTSTRAP_SEED)
+    aurocs = [with_means(auroc_over_folds(labels, result.probabilities, folds, samples)) for result in results]
+    rows = [_metrics_row(result, auroc, aurocs[0]) for result, auroc in zip(results, aurocs, strict=True)]
     table = pd.DataFrame(rows, index=pd.Index([result.change.name for result in results], name="change"))
     table["p_holm"] = holm(table["p_value"].to_numpy())
     return table.sort_values("difference", ascending=False, kind="stable")
 
 
-def _figures(result: Result, area: BootstrapDistribution, baseline: BootstrapDistribution) -> dict[str, float]:
+def _metrics_row(
+    result: ChangeResult, auroc: BootstrapDistribution, baseline: BootstrapDistribution
+) -> dict[str, float]:
     row: dict[str, float] = {}
-    for name, value, (low, high) in zip(MEANS, area.value, area.interval(), strict=False):
+    for name, value, (low, high) in zip(MEANS, auroc.value, auroc.interval(), strict=False):
         row |= {name: value, f"{name}_low": low, f"{name}_high": high}
     if result.change == BASELINE:
         row |= {"difference": 0.0, **dict.fromkeys(("low", "high", "p_value"), math.nan)}
     else:
-        compared = difference(baseline, area)
-        row |= dict(zip(("difference", "low", "high", "p_value"), (each[0] for each in compared), strict=True))
-    networks = len(result.trained) // FOLDS
+        compared = difference(baseline, auroc)
+        row |= dict(zip(("difference", "low", "high", "p_value"), (values[0] for values in compared), strict=True))
+    networks = len(result.records) // FOLDS
     return row | {
         "networks": networks,
-        "minutes": sum(each.seconds for each in result.trained) / networks / 60,
-        "best_epoch": median(each.best_epoch for each in result.trained),
+        "minutes": sum(record.seconds for record in result.records) / networks / 60,
+        "best_epoch": median(record.best_epoch for record in result.records),
     }
 
 
-def write(found: Found, path: Path) -> None:
-    """Write STUDY.md, all of it made from `found`."""
+def write_report(study: StudyResults, path: Path) -> None:
+    """Write the report of `study` to `path`, as Markdown."""
     parts = [
-        "# One change at a time",
-        setting(found),
-        *code_warning(found.results),
-        table(found.figures),
+        "# Ablation study: one change at a time",
+        setup(study),
+        *code_warning(study.results),
+        metrics_table(study.metrics),
         HOW_TO_READ,
-        chance(found.figures),
-        *verdicts(found.figures),
-        listed("Not run", [change.name for change in found.missing]),
-        listed("The changes", [described(result.change) for result in found.results[1:]]),
+        seed_variation(study.metrics),
+        *conclusions(study.metrics),
+        section("Not run", [change.name for change in study.missing]),
+        section("The changes", [describe_change(result.change) for result in study.results[1:]]),
     ]
     with atomic_write(path) as temporary:
         temporary.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
 
 
 HOW_TO_READ = f"""\
-Mean AUROC of the classes within each fold, averaged over the folds, with 95 % intervals by the bootstrap over patients;
-the difference is that over 15 classes, paired: the same images in the same resamples. p (Holm) is corrected for all
-rows. Minutes are those of one network, its {FOLDS} folds summed; the machine may have done other work meanwhile. Best
-epoch is the median over networks and folds. Each fold has one network for each model and seed, so a row speaks of these
-networks on other patients like these, and not of all that its recipe could give: below is what another seed does."""
+The AUROC is the mean over classes, computed within each fold and averaged over folds, with 95 % confidence intervals by
+the bootstrap over patients. The difference is that of the mean over 15 classes, paired: both recipes are evaluated on
+the same bootstrap samples. p (Holm) is corrected for all rows. Minutes are the training time of one network, summed
+over {FOLDS} folds; other programs may have run at the same time. Best epoch is the median over networks and folds. The
+intervals describe the sampling of patients for the networks trained here; they do not include the variation between
+training seeds, which the next section estimates."""
 
 
-def setting(found: Found) -> str:
-    """What was trained on what, where and how, in one paragraph."""
-    values, images = found.values, found.images
-    devices = sorted({each.device for result in found.results for each in result.trained})
-    versions = found.results[0].trained[0].libraries
+def setup(study: StudyResults) -> str:
+    """Return a paragraph on the images, the baseline, the hardware and the versions of libraries."""
+    values, images = study.values, study.images
+    devices = sorted({record.device for result in study.results for record in result.records})
+    versions = study.results[0].records[0].libraries
     return (
         f"{len(images):,} images of {images['patient'].nunique():,} patients ({Path(values['raw_dir']).name}) in "
-        f"{FOLDS} folds by patient: each image is predicted once, by networks that did not see its patient; part of "
-        "the patients of the other folds choose the epoch, by mean AUROC. The baseline is presets/nih-40k.yaml "
+        f"{FOLDS} folds by patient. Each image is predicted by networks that were not trained on its patient; the "
+        "epoch with the highest mean AUROC on part of the other folds is kept. The baseline is presets/nih-40k.yaml "
         f"(lr {values['lr']}, mixup {values['mixup_alpha']}, warm restarts, strong augmentation) with "
         f"{', '.join(values['models'])} ({values['weights']} weights) at {values['image_size']} px, batches of "
         f"{values['batch_size']}, {values['epochs']} epochs in one cosine cycle, seed "
@@ -169,17 +174,17 @@ def setting(found: Found) -> str:
     )
 
 
-def code_warning(results: Sequence[Result]) -> list[str]:
-    """Which rows were trained with other code than the baseline, if any were."""
-    expected = {each.code for each in results[0].trained}
-    other = [result.change.name for result in results if {each.code for each in result.trained} != expected]
+def code_warning(results: Sequence[ChangeResult]) -> list[str]:
+    """Return a warning that names the changes trained with other code than the baseline, if there are any."""
+    expected = {record.code for record in results[0].records}
+    other = [result.change.name for result in results if {record.code for record in result.records} != expected]
     if len(expected) > 1:
         return ["**Warning:** the baseline's folds were trained with different code."]
     return [f"**Warning:** trained with other code than the baseline: {', '.join(other)}."] if other else []
 
 
-def table(figures: pd.DataFrame) -> str:
-    """A Markdown table with a row a change."""
+def metrics_table(metrics: pd.DataFrame) -> str:
+    """Return a Markdown table with one row per change."""
     heads = (
         "change",
         "mean AUROC, 15 classes",
@@ -191,7 +196,7 @@ def table(figures: pd.DataFrame) -> str:
         "minutes",
         "best epoch",
     )
-    rows = [_cells(str(name), row) for name, row in figures.iterrows()]
+    rows = [_cells(str(name), row) for name, row in metrics.iterrows()]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))
 
 
@@ -215,39 +220,39 @@ def _difference(row: "pd.Series[float]") -> str:
     return f"{row['difference']:+.4f}{_interval(row['low'], row['high'], '+.4f')}"
 
 
-def chance(figures: pd.DataFrame) -> str:
-    """What the control says: how far the figure moves where nothing of the recipe changes."""
-    if CONTROL.name not in figures.index:
-        return f"## Chance alone\n\nNot known: {CONTROL.name} has not been run."
-    row = figures.T[CONTROL.name]
+def seed_variation(metrics: pd.DataFrame) -> str:
+    """Return a section on the difference between two seeds of the baseline."""
+    if CONTROL.name not in metrics.index:
+        return f"## Variation between seeds\n\nUnknown: {CONTROL.name} has not been run."
+    row = metrics.T[CONTROL.name]
     return (
-        f"## Chance alone\n\nAnother seed of the same recipe: {_difference(row)}, p (Holm) {row['p_holm']:.3f}. A "
-        "change that moves the figure no further than this may be chance as well, whatever its p, and is marked so "
-        "below. One other seed is a rough measure of it."
+        "## Variation between seeds\n\nThe baseline with another seed differs from the baseline by "
+        f"{_difference(row)}, p (Holm) {row['p_holm']:.3f}. Significant changes that are not larger than this are "
+        "marked below: they may be due to the seed. Two seeds give a rough estimate only."
     )
 
 
-def verdicts(figures: pd.DataFrame) -> list[str]:
-    """What helped, what hurt, and what did nothing: by the corrected p-value and the sign of the difference."""
-    changes = figures.drop([name for name in (BASELINE.name, CONTROL.name) if name in figures.index])
-    told = changes["p_holm"] <= ALPHA
+def conclusions(metrics: pd.DataFrame) -> list[str]:
+    """Return sections that list the changes by significance and sign of the difference."""
+    changes = metrics.drop([name for name in (BASELINE.name, CONTROL.name) if name in metrics.index])
+    significant = changes["p_holm"] <= ALPHA
     sections = {
-        f"What helped (p (Holm) at most {ALPHA})": changes[told & (changes["difference"] > 0)],
-        f"What hurt (p (Holm) at most {ALPHA})": changes[told & (changes["difference"] < 0)][::-1],
-        "What did nothing that can be told": changes[~told],
+        f"Improvements (p (Holm) at most {ALPHA})": changes[significant & (changes["difference"] > 0)],
+        f"Deteriorations (p (Holm) at most {ALPHA})": changes[significant & (changes["difference"] < 0)][::-1],
+        "No significant difference": changes[~significant],
     }
-    by_chance = abs(figures["difference"].get(CONTROL.name, 0.0))
+    of_seeds = abs(metrics["difference"].get(CONTROL.name, 0.0))
     return [
-        listed(head, [_verdict(str(name), row, by_chance) for name, row in rows.iterrows()] or ["No change."])
+        section(head, [_conclusion(str(name), row, of_seeds) for name, row in rows.iterrows()] or ["None."])
         for head, rows in sections.items()
     ]
 
 
-def _verdict(name: str, row: "pd.Series[float]", by_chance: float) -> str:
-    mark = "; no further than another seed" if row["p_holm"] <= ALPHA and abs(row["difference"]) <= by_chance else ""
+def _conclusion(name: str, row: "pd.Series[float]", of_seeds: float) -> str:
+    mark = "; not larger than between seeds" if row["p_holm"] <= ALPHA and abs(row["difference"]) <= of_seeds else ""
     return f"{name}: {_difference(row)}{mark}"
 
 
-def listed(head: str, lines: Sequence[str]) -> str:
-    """A section of bullets; nothing where there are none."""
+def section(head: str, lines: Sequence[str]) -> str:
+    """Return a section with a list of `lines`; an empty string if there are none."""
     return f"## {head}\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""
