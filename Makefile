@@ -1,44 +1,47 @@
-# Every command of the project. `make repro` and `make test` need nothing but Python 3.11 or newer, and git.
+# All commands of the project. `make repro` and `make test` need only Python 3.11 or newer and git.
 PYTHON ?= python3
 SHELL := /bin/bash
-# DVC runs the stages' `python`: it must be the environment's, whether or not that is activated.
+# DVC runs the first `python` on the path, which must be that of the environment, even if it is not activated.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor repro report app test lint accept bench clean
+.PHONY: help doctor repro report app test test-fast lint accept bench clean
 
-help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-doctor: ## Say whether `dvc repro` could run here, and what to do where it could not
+doctor: ## Check whether this machine can run the pipeline
 	@$(or $(wildcard .venv/bin/python),$(PYTHON)) -m tools.doctor
 
-repro: .venv/stages ## Check params.yaml, then rebuild the model and its metrics: dvc repro
+repro: .venv/stages ## Check params.yaml and run the pipeline: dvc repro
 	@python -m cxr.params
 	dvc repro
 
-report: ## Say where the page is that tells what the last run came to
-	@test -f plots/report.html && echo "file://$(CURDIR)/plots/report.html" || { echo "no report yet: make repro writes it" >&2; exit 1; }
+report: ## Print the path of the HTML report of the last run
+	@test -f plots/report.html && echo "file://$(CURDIR)/plots/report.html" || { echo "no report yet: run make repro" >&2; exit 1; }
 
-app: .venv/app ## Serve a page on this machine to show the networks an X-ray; where there are none yet, make repro first
-	@test -f data/decisions.json || { echo "no networks yet: make repro makes them, which takes minutes"; $(MAKE) repro; }
+app: .venv/app ## Serve the predictions as a local web page; runs make repro first if there are no networks
+	@test -f data/decisions.json || { echo "no trained networks yet: running make repro, which takes minutes"; $(MAKE) repro; }
 	@python -m tools.app
 
-test: .venv/tests ## Lint, check types, and run the tests
+test: .venv/tests ## Run linters, type checks and all tests
 	ruff check .
 	ruff format --check .
 	mypy
 	pytest --numprocesses 2 --dist loadfile
 
-lint: .venv/tests ## Mend what a linter can, and check types
+test-fast: .venv/tests ## Run the fast tests only
+	pytest -m 'not accept and not slow'
+
+lint: .venv/tests ## Fix what the linters can fix, and check types
 	ruff check --fix .
 	ruff format .
 	mypy
 
-accept: .venv/tests ## Full-size checks: twin clones, kills at random moments, shuffled labels (half an hour)
+accept: .venv/tests ## Run the full-size checks: two clones, killed runs, shuffled labels (half an hour)
 	pytest -m accept --timeout 7200 --capture no
 
-bench: .venv/bench ## Time what two cores can time, beside what else one could use (40 minutes)
+bench: .venv/bench ## Run the CPU benchmarks, with other libraries for comparison (40 minutes)
 	python -m benchmarks.resize
 	python -m benchmarks.resize --memory 500 5000
 	python -m benchmarks.input
@@ -47,7 +50,7 @@ bench: .venv/bench ## Time what two cores can time, beside what else one could u
 	python -m benchmarks.no_op
 	python -m benchmarks.predict
 
-clean: ## Remove the environment and tool caches; data, checkpoints and DVC's cache stay
+clean: ## Remove the environment and tool caches; keep data, checkpoints and DVC's cache
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
