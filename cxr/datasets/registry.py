@@ -1,6 +1,6 @@
 """The data sets that can be read: whichever lies in a folder becomes one kind of table.
 
-To add another: docs/another-data-set.md.
+To add another: docs/data.md.
 """
 
 from pathlib import Path

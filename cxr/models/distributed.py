@@ -130,7 +130,7 @@ def launch(devices: int, module: str) -> None:
     if 0 < gpus < devices:
         raise InputError(
             f"devices is {devices}, but this machine has {gpus}: lower devices, or start the training on several "
-            "machines with torchrun (docs/several-gpus.md)"
+            "machines with torchrun (docs/gpus.md)"
         )
     # The launcher logs failures for developers; the messages below are for users.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)

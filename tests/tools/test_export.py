@@ -320,17 +320,16 @@ def test_calibration_that_magnifies_the_ends_is_kept(project: Path, monkeypatch:
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
 
 
-def python_of_the_readme() -> list[str]:
-    """The two examples of the section."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.partition("## Into another system\n")[2].partition("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+def examples_in_the_docs() -> list[str]:
+    """Return the two Python examples of docs/export.md."""
+    text = (ROOT / "docs/export.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-def test_the_readmes_ten_lines_run_without_torch_and_this_project(
+def test_the_documented_example_runs_without_torch_and_this_project(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    example, same_bits = python_of_the_readme()
+    example, same_bits = examples_in_the_docs()
     lines = list(filter(None, example.splitlines()))
     assert len(lines) == 10
     (name,) = re.findall(r"data/demo/images/\S+\.png", example)
@@ -350,11 +349,11 @@ def test_the_readmes_ten_lines_run_without_torch_and_this_project(
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 60), st.integers(0, 9))
 @settings(deadline=None)
-def test_the_readmes_resize_gives_the_bits_of_the_stage(rows: int, columns: int, size: int, seed: int) -> None:
-    picture = np.random.default_rng(seed).integers(0, 256, (rows, columns), np.uint8)
-    known: dict[str, Any] = {"np": np, "picture": picture, "size": size}
-    exec(python_of_the_readme()[1], known)  # noqa: S102 (the README's own lines)
-    assert np.array_equal(known["square"], resize(picture, size))
+def test_the_documented_resize_gives_the_bits_of_the_stage(rows: int, columns: int, size: int, seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (rows, columns), np.uint8)
+    namespace: dict[str, Any] = {"np": np, "image": image, "size": size}
+    exec(examples_in_the_docs()[1], namespace)  # noqa: S102 (code of the documentation)
+    assert np.array_equal(namespace["pixels"], resize(image, size))
 
 
 def test_mistakes_end_with_one_message_and_leave_nothing(

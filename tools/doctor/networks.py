@@ -35,7 +35,7 @@ def devices(params: Params) -> Remark:
     gpus, cores = torch.cuda.device_count(), os.cpu_count() or 1
     said = f"{params.devices} for each network"
     if 0 < gpus < params.devices:
-        hint = "lower devices, or start the training on several machines (README.md, several GPUs)"
+        hint = "lower devices, or start the training on several machines (docs/gpus.md)"
         return Remark("problem", "devices", f"{said}, and this machine has {gpus} GPUs: {hint}")
     if not gpus and params.devices > cores:
         return Remark("warning", "devices", f"{said}, which share {cores} cores, for there is no GPU: lower devices")
