@@ -1,4 +1,4 @@
-"""Full-size runs of the committed parameters: `make accept`. Minutes each; not among the tests of every change."""
+"""Full-size runs with the committed parameters. They take minutes each; `make accept` runs them."""
 
 import json
 import os
@@ -25,7 +25,7 @@ OUTPUTS = ("dvc.lock", "metrics/test.json", "data/curves.csv", "data/predictions
 
 @pytest.fixture(scope="module")
 def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh clone in which the pipeline ran from start to end."""
+    """A fresh clone in which the pipeline ran once."""
     folder = copy_project(tmp_path_factory.mktemp("twin"))
     start = time.monotonic()
     run(folder, "dvc", "repro")
@@ -37,39 +37,39 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in OUTPUTS}
 
 
-def test_the_demo_is_learnt_and_is_no_caricature(twin: Path) -> None:
+def test_the_demo_can_be_learned_but_not_perfectly(twin: Path) -> None:
     values = json.loads((twin / "metrics/test.json").read_text(encoding="utf-8"))["auroc"]
     assert 0.80 <= values["mean_15"] <= 0.93
     assert max(values[name] for name in CLASSES) <= 0.98
 
 
-def test_twin_clones_have_the_same_bytes(twin: Path, tmp_path: Path) -> None:
+def test_two_clones_have_the_same_outputs(twin: Path, tmp_path: Path) -> None:
     other = copy_project(tmp_path)
     run(other, "dvc", "repro")
     assert contents(other) == contents(twin)
 
 
 @pytest.mark.parametrize("command", [("dvc", "repro"), ("dvc", "exp", "run")], ids=["repro", "exp run"])
-def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(
+def test_a_run_that_was_killed_at_random_times_has_the_same_outputs(
     twin: Path, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     folder = copy_project(tmp_path)
-    chance = random.Random(len(command))  # noqa: S311 (moments, no secrets)
-    epochs = []
+    generator = random.Random(len(command))  # noqa: S311 (times, no secrets)
+    first_epochs = []
     for kill in range(KILLS):
         victim = ("trainer", "dvc", "both")[kill % 3]
-        epochs.append(run_and_kill(folder, command, victim, chance.uniform(8, 35)))
-        print(f"killed {victim}; training began from epoch {epochs[-1]}")
+        first_epochs.append(run_and_kill(folder, command, victim, generator.uniform(8, 35)))
+        print(f"killed {victim}; training started at epoch {first_epochs[-1]}")
     output = run(folder, *command)
     print(output)
     assert contents(folder) == contents(twin)
-    begun = [epoch for epoch in epochs if epoch]
-    assert begun == sorted(begun)
-    assert begun[-1] > 1, "no kill came late enough to resume from"
+    known = [epoch for epoch in first_epochs if epoch]
+    assert known == sorted(known)
+    assert known[-1] > 1, "every kill came before the end of the first epoch"
 
 
 def run_and_kill(folder: Path, command: tuple[str, ...], victim: str, after: float) -> int | None:
-    """Start a run, kill its trainer, its dvc or both after some seconds; the epoch from which it trained."""
+    """Start a run and kill its trainer, DVC or both after some seconds; return the first epoch that it trained."""
     log = folder / "killed.log"
     with log.open("w+", encoding="utf-8") as file:
         dvc = subprocess.Popen(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT)
@@ -88,21 +88,21 @@ def run_and_kill(folder: Path, command: tuple[str, ...], victim: str, after: flo
         assert named, refused.stdout + refused.stderr
         assert int(named[1]) in trainers(folder)
         kill_trainer(folder)
-    begun = re.search(r"epoch (\d+) on$", log.read_text(encoding="utf-8"), re.MULTILINE)
+    started = re.search(r"from epoch (\d+)$", log.read_text(encoding="utf-8"), re.MULTILINE)
     log.unlink()
-    return int(begun[1]) if begun else None
+    return int(started[1]) if started else None
 
 
 def trainers(folder: Path) -> list[int]:
-    """Processes that train in `folder`, but for the shell that DVC puts in between."""
+    """Return the IDs of the processes that train in `folder`, without the shells that DVC starts."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             arguments = (process / "cmdline").read_bytes().split(b"\0")
-            ours = (process / "cwd").resolve() == folder.resolve()
+            is_here = (process / "cwd").resolve() == folder.resolve()
         except OSError:
             continue
-        if ours and b"stages.train" in arguments:
+        if is_here and b"stages.train" in arguments:
             found.append(int(process.name))
     return found
 
@@ -114,27 +114,27 @@ def kill_trainer(folder: Path) -> None:
         time.sleep(0.1)
 
 
-def test_shuffled_training_labels_teach_nothing(twin: Path, tmp_path: Path) -> None:
+def test_shuffled_training_labels_give_an_auroc_of_one_half(twin: Path, tmp_path: Path) -> None:
     folder = copy_project(tmp_path)
     run(folder, "dvc", "repro", "resize", "split")
     shuffle_training_labels(folder)
     for stage in ("train", "evaluate"):
         run(folder, "python", "-m", f"stages.{stage}")
     mean = json.loads((folder / "metrics/test.json").read_text(encoding="utf-8"))["auroc"]["mean_15"]
-    spread = chance_spread(twin)
-    print(f"mean AUROC after shuffled labels {mean:.4f}; sd of chance {spread:.4f}")
-    assert abs(mean - 0.5) < 3 * spread
-    learnt = json.loads((twin / "metrics/test.json").read_text(encoding="utf-8"))["auroc"]["mean_15"]
-    assert learnt - 0.5 > 6 * spread
+    deviation = permutation_deviation(twin)
+    print(f"mean AUROC with shuffled labels {mean:.4f}; standard deviation over permutations {deviation:.4f}")
+    assert abs(mean - 0.5) < 3 * deviation
+    unshuffled = json.loads((twin / "metrics/test.json").read_text(encoding="utf-8"))["auroc"]["mean_15"]
+    assert unshuffled - 0.5 > 6 * deviation
 
 
 def shuffle_training_labels(folder: Path) -> None:
-    """Hand the labels of whole training patients to other patients, a run of images at a time."""
+    """Permute the labels of the training patients, keeping the labels of a patient's images together."""
     sample = pd.read_csv(folder / "data/sample.csv")
     train = pd.read_csv(folder / "data/split.csv")["split"] == "train"
-    chance = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     groups = [rows.to_numpy() for _, rows in sample.loc[train].groupby("patient")[list(CLASSES)]]
-    shuffled = np.concatenate([groups[place] for place in chance.permutation(len(groups))])
+    shuffled = np.concatenate([groups[index] for index in generator.permutation(len(groups))])
     ordered = sample.loc[train].sort_values("patient", kind="stable").index
     sample.loc[ordered, list(CLASSES)] = shuffled
     path = folder / "data/sample.csv"
@@ -142,15 +142,15 @@ def shuffle_training_labels(folder: Path) -> None:
     sample.to_csv(path, index=False)
 
 
-def chance_spread(folder: Path, draws: int = 200) -> float:
-    """Standard deviation of the mean AUROC over random orders of the test patients' predictions."""
+def permutation_deviation(folder: Path, permutations: int = 200) -> float:
+    """Return the standard deviation of the mean AUROC when the test patients' predictions are permuted."""
     predictions = pd.read_csv(folder / "data/predictions.csv").query("split == 'test'")
     sample = pd.read_csv(folder / "data/sample.csv").set_index("image").loc[predictions["image"]]
     labels, scores = sample[list(CLASSES)].to_numpy(np.uint8), predictions[list(CLASSES)].to_numpy()
-    chance = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     blocks = list(predictions.groupby("patient").indices.values())
     means = []
-    for _ in range(draws):
-        order = np.concatenate([blocks[place] for place in chance.permutation(len(blocks))])
+    for _ in range(permutations):
+        order = np.concatenate([blocks[index] for index in generator.permutation(len(blocks))])
         means.append(nanmean(auroc(labels[np.concatenate(blocks)], scores[order])))
     return float(np.std(means))

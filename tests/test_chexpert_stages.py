@@ -12,8 +12,8 @@ from cxr.core.labels import CLASSES
 from cxr.core.tables import read_sample
 from cxr.datasets.chexpert import SHARED
 from cxr.evaluation.calibration import Calibration
+from cxr.params import STAGES
 from tests.fixtures.planted import MODEL
-from tests.fixtures.project import STAGES
 from tests.fixtures.stages import error_of, run_module, run_stage, write_params
 from tools.phantom.dataset import write_phantom
 
@@ -92,11 +92,11 @@ def test_split_names_the_classes_that_nobody_knows(folder: Path) -> None:
     assert f"no image has a known label of {', '.join(UNSHARED)}: no network learns these" in done.stderr
 
 
-def test_predict_leaves_out_what_was_not_learned(folder: Path) -> None:
+def test_predict_gives_no_probability_for_untrained_classes(folder: Path) -> None:
     image = next((folder / "raw/valid").rglob("view1_frontal.jpg"))
     done = run_module("tools.predict", folder, str(image), "--json", "answer.json")
     assert done.returncode == 0, done.stderr
-    assert f"Not learned, for want of labels: {', '.join(UNSHARED)}." in done.stdout
+    assert f"Not trained, for lack of labels: {', '.join(UNSHARED)}." in done.stdout
     answer = json.loads((folder / "answer.json").read_text())
     probabilities = answer["images"][0]["probabilities"]
     assert {name for name, value in probabilities.items() if value is None} == set(UNSHARED)
@@ -109,19 +109,19 @@ def test_predict_leaves_out_what_was_not_learned(folder: Path) -> None:
         assert probabilities[name] == pytest.approx(after[name], abs=1e-6)
 
 
-def test_no_heat_map_shows_what_was_not_learned(folder: Path) -> None:
+def test_an_untrained_class_has_no_saliency_map(folder: Path) -> None:
     image = next((folder / "raw/valid").rglob("view1_frontal.jpg"))
-    done = run_module("tools.predict", folder, str(image), "--heatmaps", "maps", "--class", UNSHARED[0])
-    assert f"--class {UNSHARED[0]}: the networks have not learned it" in error_of(done)
+    done = run_module("tools.predict", folder, str(image), "--saliency-maps", "maps", "--class", UNSHARED[0])
+    assert f"--class {UNSHARED[0]}: the networks were trained without labels of this class" in error_of(done)
 
 
-def test_an_exported_file_leaves_out_what_was_not_learned(folder: Path) -> None:
+def test_an_exported_file_gives_no_probability_for_untrained_classes(folder: Path) -> None:
     done = run_module("tools.export", folder)
     assert done.returncode == 0, done.stderr
     session = onnxruntime.InferenceSession(folder / "data/ensemble.onnx", providers=["CPUExecutionProvider"])
-    about = session.get_modelmeta().custom_metadata_map
-    assert json.loads(about["untrained"]) == UNSHARED
-    probabilities, called = session.run(None, {"images": np.load(folder / "data/images.npy")[:20]})
-    unlearned = [CLASSES.index(name) for name in UNSHARED]
-    assert np.isnan(probabilities).sum() == np.isnan(probabilities[:, unlearned]).sum() == 20 * len(UNSHARED)
-    assert not called[:, unlearned].any()
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["untrained"]) == UNSHARED
+    probabilities, is_predicted = session.run(None, {"images": np.load(folder / "data/images.npy")[:20]})
+    untrained = [CLASSES.index(name) for name in UNSHARED]
+    assert np.isnan(probabilities).sum() == np.isnan(probabilities[:, untrained]).sum() == 20 * len(UNSHARED)
+    assert not is_predicted[:, untrained].any()

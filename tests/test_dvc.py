@@ -1,4 +1,4 @@
-"""What DVC is told, held against the code; and DVC itself, on a clone with a run of seconds."""
+"""dvc.yaml compared with the code, and DVC commands in a clone of the project with a tiny network."""
 
 import importlib
 import re
@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.fixtures.project import ROOT, STAGES, commit, copy_project, imported_files, run
+from cxr.core.errors import InputError
+from cxr.params import STAGES
+from tests.fixtures.project import ROOT, commit, copy_project, imported_files, run
+from tests.fixtures.stages import write_params
 
 TINY = ("sample.size=150", "epochs=1", "models=[test_resnet]", "image_size=32")
 
@@ -20,14 +23,14 @@ def pipeline() -> dict[str, Any]:
 
 
 def code_deps(stage: str) -> list[Path]:
-    """The files and folders of code that a stage depends on."""
+    """Return the files and folders of code that a stage depends on."""
     deps = pipeline()["stages"][stage]["deps"]
     return [ROOT / dep for dep in deps if dep.startswith(("cxr/", "stages/"))]
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_every_module_that_it_imports(stage: str) -> None:
-    # An __init__ holds a docstring and nothing else (test_packages.py), so its bytes decide nothing.
+    # An __init__.py contains only a docstring (test_packages.py), so a stage need not depend on it.
     modules = {file for file in imported_files(ROOT / f"stages/{stage}.py") if file.name != "__init__.py"}
     outside = {file for file in modules if not any(file.is_relative_to(dep) for dep in code_deps(stage))}
     assert not outside
@@ -42,31 +45,31 @@ def test_a_stage_depends_on_no_package_that_it_does_not_import(stage: str) -> No
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_docstring_says_what_dvc_is_told(stage: str) -> None:
-    story = importlib.import_module(f"stages.{stage}").__doc__ or ""
+def test_the_docstring_of_a_stage_lists_its_command_and_data(stage: str) -> None:
+    docstring = importlib.import_module(f"stages.{stage}").__doc__ or ""
     definition = pipeline()["stages"][stage]
     outs = [next(iter(out)) if isinstance(out, dict) else out for out in definition["outs"]]
     data = [dep for dep in definition["deps"] if dep.startswith("data/")]
     for path in (*outs, *data):
-        assert f"`{path}" in story, f"{stage} does not tell of {path}"
-    assert f"`{definition['cmd']}`" in story
+        assert f"`{path}" in docstring, f"the docstring of {stage} does not mention {path}"
+    assert f"`{definition['cmd']}`" in docstring
     assert definition["desc"]
 
 
-def test_git_ignores_the_data_and_nothing_that_is_tracked(clone: Path) -> None:
-    # DVC writes these lines itself, but takes them back when a later stage fails.
+def test_git_ignores_the_outputs_and_no_tracked_file(clone: Path) -> None:
+    # .gitignore lists the outputs, since DVC removes its own entries when a later stage fails.
     outs = [out for stage in pipeline()["stages"].values() for out in stage["outs"] if isinstance(out, str)]
     ignored = ["data/nih/images/00000001_000.png", "data/weights/a.safetensors", "checkpoints/.lock", *outs]
     tracked = ["data/demo/images/a.png", "data/weights/README.md", "metrics/test.json", "plots/roc.png"]
-    answer = run(clone, "git", "check-ignore", "--no-index", *ignored, *tracked)
-    assert answer.splitlines() == ignored
+    output = run(clone, "git", "check-ignore", "--no-index", *ignored, *tracked)
+    assert output.splitlines() == ignored
 
 
-def test_every_plot_is_one_that_evaluate_writes() -> None:
+def test_evaluate_writes_every_plot_of_dvc_yaml() -> None:
     for plot in pipeline()["plots"]:
-        ((name, about),) = plot.items() if isinstance(plot, dict) else ((plot, None),)
-        for path in about["y"] if about else [name]:
-            assert (ROOT / path).is_file(), f"{path} was not written by the committed run"
+        ((name, definition),) = plot.items() if isinstance(plot, dict) else ((plot, None),)
+        for path in definition["y"] if definition else [name]:
+            assert (ROOT / path).is_file(), f"the committed run has no {path}"
 
 
 def stages_run(output: str) -> list[str]:
@@ -75,19 +78,18 @@ def stages_run(output: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project in a folder of its own, run once at toy size."""
+    """A clone of the project in which the pipeline ran once with a tiny network."""
     folder = copy_project(tmp_path_factory.mktemp("clone"))
-    run(folder, "dvc", "exp", "run", *(word for change in TINY for word in ("-S", change)))
-    commit(folder, "Run at toy size")
+    run(folder, "dvc", "exp", "run", *(option for change in TINY for option in ("-S", change)))
+    commit(folder, "Run with a tiny network")
     return folder
 
 
-def test_nothing_runs_where_nothing_changed(clone: Path) -> None:
+def test_no_stage_runs_if_nothing_changed(clone: Path) -> None:
     assert stages_run(run(clone, "dvc", "repro")) == []
 
 
-def test_a_remote_gives_a_second_clone_all_that_the_first_made(clone: Path, tmp_path: Path) -> None:
-    """As two people share results: git carries the lock, a remote (here a plain folder) what it names."""
+def test_a_second_clone_pulls_all_outputs_from_a_remote(clone: Path, tmp_path: Path) -> None:
     run(clone, "dvc", "remote", "add", "--default", "--local", "store", str(tmp_path / "store"))
     run(clone, "dvc", "push")
     run(tmp_path, "git", "clone", "--quiet", str(clone), "second")
@@ -108,7 +110,7 @@ def test_a_remote_gives_a_second_clone_all_that_the_first_made(clone: Path, tmp_
         ({"data_seed": "7"}, ["sample", "split"]),
     ],
 )
-def test_only_the_stages_that_a_parameter_concerns_run(
+def test_a_changed_parameter_reruns_only_the_stages_that_read_it(
     clone: Path, changes: dict[str, str], expected: list[str]
 ) -> None:
     text = (clone / "params.yaml").read_text(encoding="utf-8")
@@ -120,9 +122,10 @@ def test_only_the_stages_that_a_parameter_concerns_run(
 
 
 def stages_of_dry_run(clone: Path) -> list[str]:
-    """What `dvc repro` would run; the working tree is as committed again afterwards.
+    """Return the stages that `dvc repro --dry` lists, and restore the working tree.
 
-    A dry run lists the stages whose own parameters or files changed; what follows them depends on what they write.
+    A dry run lists the stages whose own parameters or dependencies changed. Whether `dvc repro` also reruns the stages
+    after them depends on the outputs.
     """
     try:
         return stages_run(run(clone, "dvc", "repro", "--dry"))
@@ -146,30 +149,68 @@ def stages_of_dry_run(clone: Path) -> list[str]:
         ("cxr/params.py", []),
     ],
 )
-def test_a_change_of_a_module_reruns_the_stages_that_import_it(clone: Path, module: str, expected: list[str]) -> None:
+def test_a_changed_file_reruns_only_the_stages_that_depend_on_it(clone: Path, module: str, expected: list[str]) -> None:
     (clone / module).write_text((clone / module).read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
     assert stages_of_dry_run(clone) == expected
 
 
-def test_an_experiment_is_compared_with_the_commit_before(clone: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("cxr/evaluation/params.py", ["evaluate"]),
+        ("cxr/inference/params.py", ["evaluate"]),
+        ("cxr/training/params.py", ["train"]),
+        ("cxr/models/params.py", ["train", "evaluate"]),
+    ],
+)
+def test_a_reworded_description_reruns_no_earlier_stage(clone: Path, file: str, expected: list[str]) -> None:
+    replace_once(clone / file, r'description="', 'description="Reworded: ')
+    assert stages_of_dry_run(clone) == expected
+
+
+def test_a_new_parameter_of_evaluate_reruns_evaluate_only(clone: Path) -> None:
+    replace_once(clone / "cxr/evaluation/params.py", r"^    calibration_bins:", r"    new_param: int\n\g<0>")
+    replace_once(clone / "dvc.yaml", r"^      - calibration_bins$", r"\g<0>\n      - new_param")
+    replace_once(clone / "params.yaml", r"^calibration_bins:", r"new_param: 1\n\g<0>")
+    run(clone, "python", "-m", "cxr.params")
+    assert stages_of_dry_run(clone) == ["evaluate"]
+
+
+def replace_once(path: Path, pattern: str, replacement: str) -> None:
+    """Replace the first match of `pattern` in a file."""
+    text, count = re.subn(pattern, replacement, path.read_text(encoding="utf-8"), count=1, flags=re.MULTILINE)
+    assert count == 1
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_unknown_parameter_ends_every_stage(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(tmp_path, bootstrap_sample=100)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"bootstrap_sample: no such parameter; did you mean bootstrap_samples\?$"):
+        importlib.import_module(f"stages.{stage}").main()
+    assert list(tmp_path.iterdir()) == [tmp_path / "params.yaml"]
+
+
+def test_an_experiment_is_compared_with_the_previous_commit(clone: Path) -> None:
     output = run(clone, "dvc", "exp", "run", "--name", "slow", "-S", "lr=1e-5")
     assert stages_run(output) == ["train", "evaluate"]
     assert "auroc.mean_15" in run(clone, "dvc", "metrics", "diff")
     assert "1e-05" in run(clone, "dvc", "params", "diff")
     assert "slow" in run(clone, "dvc", "exp", "show", "--csv")
-    commit(clone, "Take the slow one")
+    commit(clone, "Apply the experiment slow")
     assert "auroc.mean_15" in run(clone, "dvc", "metrics", "diff", "HEAD~1")
     run(clone, "dvc", "plots", "diff", "HEAD~1", "--out", "dvc_plots")
     assert (clone / "dvc_plots/index.html").stat().st_size > 10_000
 
 
-def test_a_bad_parameter_ends_with_its_name_and_costs_no_output(clone: Path) -> None:
+def test_an_invalid_parameter_is_an_error_and_keeps_the_outputs(clone: Path) -> None:
     before = (clone / "metrics/test.json").read_bytes()
     done = subprocess.run(
         ["dvc", "exp", "run", "-S", "epochs=abc"], cwd=clone, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0
-    assert "epochs: Input should be a valid integer (it is 'abc')" in done.stdout + done.stderr
+    assert "epochs: Input should be a valid integer (got 'abc')" in done.stdout + done.stderr
     run(clone, "git", "checkout", "--quiet", ".")
     assert (clone / "metrics/test.json").read_bytes() == before
     run(clone, "dvc", "checkout")
