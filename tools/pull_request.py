@@ -1,12 +1,12 @@
-"""Say in Markdown what a branch changes: the comment on its pull request.
+"""Describe the changes of a branch in Markdown, as a comment on its pull request.
 
     python -m tools.pull_request main my-branch > comment.md
-    python -m tools.pull_request                                HEAD, beside the commit before it
+    python -m tools.pull_request                                HEAD compared with the commit before it
 
-Tells whether `dvc.lock` is of the branch's code, which parameters and metrics differ, and whether the difference of the
-AUROC is more than noise (`python -m tools.compare`). The branch is compared with the commit where it left its base, so
-that what others did on the base meanwhile is not laid to it. Only what is committed counts, nothing is trained and no
-file of yours is touched; the predictions come from DVC's cache or a remote.
+The comment states whether `dvc.lock` matches the branch's code, which parameters and metrics differ, and whether the
+difference in AUROC is significant (`python -m tools.compare`). The branch is compared with its merge base, so later
+commits on the base do not count. Only committed files are compared; nothing is trained and no file in the workspace is
+changed. Predictions are read from the DVC cache or a remote.
 """
 
 import argparse
@@ -24,65 +24,80 @@ from typing import Any
 import yaml
 
 from cxr.core.errors import InputError, run_as_script
-from tools.compare import RESAMPLES, compare, report, sentence
-from tools.revisions import read_test_set, share
+from tools.compare import BOOTSTRAP_SAMPLES, compare, conclusion, print_comparison
+from tools.revisions import read_test_set, shared_images
 
-FOLDED = 12  # rows: a longer table is folded
-# What is merely not here, in a copy without data, says nothing of the code.
-ABSENT = ("deleted", "not in cache")
+MAX_ROWS = 12  # longer tables are collapsed
+# States of missing files in `dvc status`: a checkout without data has no data files, whatever its code.
+MISSING = ("deleted", "not in cache")
 
 
 def comment(base: str, head: str) -> str:
-    """The comment on what `head` changes since it left `base`; both are names of commits.
+    """Return the comment on the changes of `head` since its merge base with `base`; both are names of commits.
 
     Raises:
-        InputError: where there is no such commit, they share no history, or DVC cannot read one of them.
+        InputError: if a commit does not exist, the commits share no history, or DVC cannot read one of them.
     """
-    new, old = short(head), fork(base, head)
+    new, old = short_hash(head), merge_base(base, head)
     parts = [
-        f"### What {new} changes, beside {old}",
-        lock_remark(stale_stages(new)),
-        folded("parameters", _dvc("params", "diff", "--md", old, new)),
-        folded("metrics", _dvc("metrics", "diff", "--md", old, new)),
-        more_than_noise(old, new),
+        f"### Changes of {new} compared with {old}",
+        lock_status(stale_stages(new)),
+        table_section("parameters", _dvc("params", "diff", "--md", old, new)),
+        table_section("metrics", _dvc("metrics", "diff", "--md", old, new)),
+        auroc_section(old, new),
     ]
     return "\n\n".join(parts)
 
 
-def short(name: str) -> str:
-    """The short hash of the commit that has this name; InputError where there is none."""
+def short_hash(name: str) -> str:
+    """Return the short hash of a commit.
+
+    Raises:
+        InputError: if there is no such commit.
+    """
     try:
         return _git("rev-parse", "--short", f"{name}^{{commit}}")
     except InputError as error:
-        raise InputError(f"{name} is no commit that git knows here; `git fetch`, or name another ({error})") from None
+        raise InputError(
+            f"{name} is not a commit of this clone; run `git fetch`, or check the name ({error})"
+        ) from None
 
 
-def fork(base: str, head: str) -> str:
-    """The short hash of the last commit that both have in common; InputError where there is none."""
-    commits = short(base), short(head)
+def merge_base(base: str, head: str) -> str:
+    """Return the short hash of the last commit that both have in common.
+
+    Raises:
+        InputError: if there is no such commit.
+    """
+    commits = short_hash(base), short_hash(head)
     try:
         ancestor = _git("merge-base", *commits)
     except InputError:
-        raise InputError(f"{base} and {head} have no commit in common here; try `git fetch --unshallow`") from None
-    return short(ancestor)
+        raise InputError(
+            f"{base} and {head} have no common commit in this clone; run `git fetch --unshallow`"
+        ) from None
+    return short_hash(ancestor)
 
 
 def stale_stages(commit: str) -> dict[str, list[str]]:
-    """Of each stage of a commit, the code, parameters, command and inputs that are not as its `dvc.lock` has them.
+    """Return the code, parameters, command and inputs that differ from `dvc.lock`, for each stage that has any.
 
-    Stages where all is are left out. A copy without data is looked at: whether data fit, `dvc.lock` alone says.
+    The commit is checked out without data, so data files are compared within `dvc.lock` only.
     """
-    with _copy_of(commit) as folder:
+    with _checkout(commit) as folder:
         status, lock = json.loads(_dvc("status", "--json", at=folder)), folder / "dvc.lock"
         locked = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
-    found = {stage: list(_changes(entries)) for stage, entries in status.items()}
-    for stage, inputs in other_inputs(locked).items():
-        found[stage] = [*found.get(stage, []), *inputs]
-    return {stage: changes for stage, changes in found.items() if changes}
+    stale = {stage: list(_changes(entries)) for stage, entries in status.items()}
+    for stage, inputs in mismatched_inputs(locked).items():
+        stale[stage] = [*stale.get(stage, []), *inputs]
+    return {stage: changes for stage, changes in stale.items() if changes}
 
 
-def other_inputs(stages: dict[str, Any]) -> dict[str, list[str]]:
-    """Of each of the `stages` of a `dvc.lock`, the inputs that are not what another of them wrote, as after a merge."""
+def mismatched_inputs(stages: dict[str, Any]) -> dict[str, list[str]]:
+    """Return each stage's inputs whose hash differs from that of the stage that writes them, as after a bad merge.
+
+    `stages` are those of a `dvc.lock`.
+    """
     written = {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
     return {
         name: [dep["path"] for dep in stage.get("deps", []) if written.get(dep["path"], dep["md5"]) != dep["md5"]]
@@ -91,84 +106,87 @@ def other_inputs(stages: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def _changes(entries: list[Any]) -> Iterator[str]:
-    """The names in one stage's part of `dvc status --json`."""
+    """Yield the names of what changed, from one stage's part of `dvc status --json`."""
     for entry in entries:
         if isinstance(entry, str):
             yield entry.removeprefix("changed ")
             continue
         for changed in entry.values():
-            for path, how in changed.items():
-                if isinstance(how, dict):
-                    yield from how
-                elif how not in ABSENT:
+            for path, state in changed.items():
+                if isinstance(state, dict):
+                    yield from state
+                elif state not in MISSING:
                     yield path
 
 
-def lock_remark(stale: dict[str, list[str]]) -> str:
-    """Whether `dvc.lock` is of the code, and what to do where it is not."""
+def lock_status(stale: dict[str, list[str]]) -> str:
+    """Return whether `dvc.lock` matches the code, and what to do if it does not."""
     if not stale:
-        return "`dvc.lock` is of this code."
+        return "`dvc.lock` matches the code and parameters."
     rows = [f"- {stage}: {', '.join(f'`{change}`' for change in changes)}" for stage, changes in stale.items()]
     warning = (
-        "**`dvc.lock` is not of this code: run `dvc repro` and commit what it writes.** The metrics below are of other "
-        "code or parameters. Changed since:"
+        "**`dvc.lock` is out of date: run `dvc repro` and commit the results.** The metrics below are from different "
+        "code or parameters. Changed since the last run:"
     )
     return "\n".join([warning, "", *rows])
 
 
-def folded(what: str, table: str) -> str:
-    """A Markdown table under its title, folded where it is long."""
+def table_section(title: str, table: str) -> str:
+    """Return a Markdown table under its title, collapsed if it is long."""
     rows = max(len(table.strip().splitlines()) - 2, 0)
     if not rows:
-        return f"No {what} differ."
-    if rows <= FOLDED:
-        return f"**{what.capitalize()}**\n\n{table.strip()}"
-    return details(f"{what.capitalize()}: {rows} differ", table.strip())
+        return f"No {title} differ."
+    if rows <= MAX_ROWS:
+        return f"**{title.capitalize()}**\n\n{table.strip()}"
+    return details(f"{title.capitalize()}: {rows} differ", table.strip())
 
 
 def details(summary: str, content: str) -> str:
-    """Content that shows when its summary is clicked."""
+    """Return Markdown that shows `content` when `summary` is clicked."""
     return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"
 
 
-def more_than_noise(old: str, new: str) -> str:
-    """The verdict of `tools.compare` with its table folded, or why there is none."""
+def auroc_section(old: str, new: str) -> str:
+    """Return the conclusion of `tools.compare` with its table collapsed, or the reason why there is none."""
     printed = StringIO()
     try:
         with redirect_stdout(printed), redirect_stderr(printed):
-            a, b = share(replace(read_test_set(old), name="base"), replace(read_test_set(new), name="branch"))
-            comparison = compare(a, b, RESAMPLES)
-            report(comparison, a, b)
+            base, branch = replace(read_test_set(old), name="base"), replace(read_test_set(new), name="branch")
+            a, b = shared_images(base, branch)
+            comparison = compare(a, b, BOOTSTRAP_SAMPLES)
+            print_comparison(comparison, a, b)
     except InputError as error:
         reason = str(error).partition("\n")[0]
-        return f"Not compared: {reason}. Predictions come from a DVC remote: `dvc push` where they were made."
-    verdict = sentence(comparison, a, b)
+        return f"AUROC not compared: {reason}. Run `dvc push` on the machine that has the predictions."
+    text = conclusion(comparison, a, b)
     table = details("AUROC by class", f"```\n{printed.getvalue().strip()}\n```")
-    return f"**{verdict[0].upper()}{verdict[1:]}**\n\n{table}"
+    return f"**{text[0].upper()}{text[1:]}**\n\n{table}"
 
 
 def command_line() -> argparse.ArgumentParser:
-    """The command's arguments; its help is this module's docstring."""
+    """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         "python -m tools.pull_request", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("base", nargs="?", default="HEAD~1", metavar="BASE", help="default: HEAD~1")
-    parser.add_argument("head", nargs="?", default="HEAD", metavar="HEAD", help="default: HEAD")
+    parser.add_argument("base", nargs="?", default="HEAD~1", metavar="BASE", help="the target branch (default: HEAD~1)")
+    parser.add_argument(
+        "head", nargs="?", default="HEAD", metavar="HEAD", help="the branch to describe (default: HEAD)"
+    )
     return parser
 
 
 def main() -> None:
     """Print the comment."""
-    asked = command_line().parse_args()
-    print(comment(asked.base, asked.head))
+    args = command_line().parse_args()
+    print(comment(args.base, args.head))
 
 
 @contextmanager
-def _copy_of(commit: str) -> Iterator[Path]:
-    """A folder with the files that git has of a commit, as a checkout of its own; gone afterwards."""
+def _checkout(commit: str) -> Iterator[Path]:
+    """Check out a commit in a temporary git worktree and yield its folder."""
     with TemporaryDirectory() as parent:
-        folder = Path(parent) / "copy"
-        # Without hooks: DVC's own would fetch data.
+        folder = Path(parent) / "checkout"
+        # Without hooks, since DVC's post-checkout hook fetches data.
         _git("-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach", str(folder), commit)
         try:
             yield folder
@@ -176,20 +194,24 @@ def _copy_of(commit: str) -> Iterator[Path]:
             _git("worktree", "remove", "--force", str(folder))
 
 
-def _git(*words: str) -> str:
-    return _output("git", *words).strip()
+def _git(*arguments: str) -> str:
+    return _output("git", *arguments).strip()
 
 
-def _dvc(*words: str, at: Path = Path()) -> str:
-    return _output(sys.executable, "-m", "dvc", *words, at=at)
+def _dvc(*arguments: str, at: Path = Path()) -> str:
+    return _output(sys.executable, "-m", "dvc", *arguments, at=at)
 
 
 def _output(*command: str, at: Path = Path()) -> str:
-    """What a command prints; InputError with its complaint where it fails."""
-    done = subprocess.run(command, cwd=at, capture_output=True, text=True, check=False)  # noqa: S603 (our own words)
+    """Return the standard output of a command.
+
+    Raises:
+        InputError: with its standard error, if it fails.
+    """
+    done = subprocess.run(command, cwd=at, capture_output=True, text=True, check=False)  # noqa: S603 (no untrusted input)
     if done.returncode:
-        words = " ".join(Path(word).name if word == sys.executable else word for word in command)
-        raise InputError(f"{words}: {done.stderr.strip() or 'failed'}")
+        shown = " ".join(Path(part).name if part == sys.executable else part for part in command)
+        raise InputError(f"{shown}: {done.stderr.strip() or 'failed'}")
     return done.stdout
 
 

@@ -1,4 +1,4 @@
-"""Comparing revisions, as a person does it, in a small repository whose one stage writes the tables in no time."""
+"""`tools.compare` in a small repository with one stage, which writes synthetic predictions."""
 
 import json
 import os
@@ -20,8 +20,18 @@ from tests.fixtures.predictions import tables
 from tests.fixtures.project import ROOT, commit, run
 from tests.fixtures.stages import error_of, files_in
 from tests.fixtures.terminal import assert_time_left, play_terminal
-from tools.compare import as_json, check, command_line, compare, draw, main, report, sentence, verdict
-from tools.revisions import TestSet, parse_test_set, read_test_set, share
+from tools.compare import (
+    as_json,
+    check,
+    command_line,
+    compare,
+    conclusion,
+    main,
+    plot_differences,
+    print_comparison,
+    verdict,
+)
+from tools.revisions import TestSet, parse_test_set, read_test_set, shared_images
 
 MAKE = """
 import yaml
@@ -37,7 +47,7 @@ stages:
 """
 
 
-def drawn(name: str, first: int = 0, noise: float = 1, seed: int = 1) -> TestSet:
+def make_test_set(name: str, first: int = 0, noise: float = 1, seed: int = 1) -> TestSet:
     return parsed(name, *tables(first, noise, seed))
 
 
@@ -48,8 +58,8 @@ def parsed(name: str, predictions: pd.DataFrame, sample: pd.DataFrame) -> TestSe
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with the tags `start` (no predictions), `good` and `later` (other images), a pushed cache, and the
-    experiment `crippled`; the workspace is `good` with another seed."""
+    """A repository with the tags `start` (no predictions), `good` and `later` (other images), and the experiment
+    `crippled`; the workspace is `good` with another seed."""
     folder = tmp_path_factory.mktemp("history")
     run(folder, "git", "init", "--quiet", "--initial-branch", "main")
     for key, value in (("user.name", "Test"), ("user.email", "test@example.org"), ("commit.gpgsign", "false")):
@@ -84,7 +94,7 @@ def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def call_here(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, *words: str
 ) -> tuple[str, str]:
-    """The same in this process, which spares its start: what it prints, and its warnings."""
+    """Run the command in this process, which is faster; return its output and its warnings."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["compare", *words])
     main()
@@ -99,24 +109,24 @@ def test_a_crippled_experiment_is_worse_than_a_commit(history: Path, tmp_path: P
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0].startswith("A: good (")
-    assert "120 images of 40 patients" in lines[2]
+    assert "120 shared test images of 40 patients" in lines[2]
     assert [line.split()[0] for line in lines[5:22]] == ["mean", "mean", *(name.split()[0] for name in CLASSES)]
-    assert lines[-2].startswith("crippled is worse than good: mean AUROC -0.")
-    assert "not two recipes" in lines[-1]
+    assert lines[-2].startswith("crippled is significantly worse than good: mean AUROC -0.")
+    assert "train each with several seeds" in lines[-1]
     assert (tmp_path / "plots/difference.png").read_bytes().startswith(b"\x89PNG")
     assert files_in(history / "data") == before
 
 
-def test_another_seed_cannot_be_told_from_head_and_json_has_every_digit(history: Path) -> None:
-    done = call(history, "--json", "--resamples", "500")
+def test_another_seed_does_not_differ_significantly_and_json_has_full_precision(history: Path) -> None:
+    done = call(history, "--json", "--bootstrap-samples", "500")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["a"]["revision"], found["b"]["revision"], found["b"]["commit"]) == ("HEAD", "workspace", None)
     assert found["a"]["commit"] == run(history, "git", "rev-parse", "HEAD").strip()
-    assert found["verdict"] == "undecided"
-    assert found["sentence"].startswith("No difference can be told between HEAD and workspace: ")
-    assert (found["images"], found["patients"], found["resamples"]) == (120, 40, 500)
-    a, b = drawn("a", seed=1), drawn("b", seed=2)
+    assert found["verdict"] == "not significant"
+    assert found["conclusion"].startswith("No significant difference between HEAD and workspace: ")
+    assert (found["images"], found["patients"], found["bootstrap_samples"]) == (120, 40, 500)
+    a, b = make_test_set("a", seed=1), make_test_set("b", seed=2)
     for side, key in ((a, "a"), (b, "b")):
         expected = auroc(side.labels.to_numpy(), side.images[list(CLASSES)].to_numpy())
         np.testing.assert_allclose([found["auroc"][name][key] for name in CLASSES], expected, rtol=1e-12)
@@ -125,15 +135,15 @@ def test_another_seed_cannot_be_told_from_head_and_json_has_every_digit(history:
     assert all(found["auroc"][name]["p_holm"] >= found["auroc"][name]["p_value"] for name in CLASSES)
 
 
-def test_where_the_test_sets_differ_those_in_both_are_compared_with_a_warning(
+def test_only_shared_images_are_compared_with_a_warning(
     history: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output, errors = call_here(monkeypatch, capsys, history, "later", "good")
     assert errors == (
         "warning: the test sets differ: 60 images are in both, 60 only in later, 60 only in good; "
-        "compared on those in both\n"
+        "only the shared images are compared\n"
     )
-    assert "60 images of 20 patients" in output
+    assert "60 shared test images of 20 patients" in output
 
 
 def test_an_unknown_revision_ends_with_one_message(history: Path) -> None:
@@ -142,29 +152,29 @@ def test_an_unknown_revision_ends_with_one_message(history: Path) -> None:
 
 def test_a_commit_without_predictions_is_named(history: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(history)
-    with pytest.raises(InputError, match=r"start has no data/predictions.csv: its pipeline makes none"):
+    with pytest.raises(InputError, match=r"start has no data/predictions.csv: its pipeline does not write this file"):
         read_test_set("start")
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--resamples", "20"], "--resamples 20: with fewer than 299"),
-        (["--plot", "difference.svg"], r"--plot difference.svg: the plot is a PNG"),
+        (["--bootstrap-samples", "20"], "--bootstrap-samples 20: use 299 or more"),
+        (["--plot", "difference.svg"], r"--plot difference.svg: only PNG is supported"),
     ],
 )
-def test_what_could_not_be_done_is_refused_before_any_work(words: list[str], message: str) -> None:
+def test_invalid_options_are_rejected(words: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         check(command_line().parse_args(words))
 
 
-def test_outside_of_a_repository_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_of_a_dvc_repository_it_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="HEAD: you are not inside of a DVC repository"):
         read_test_set("HEAD")
 
 
-def test_what_is_in_no_cache_is_read_from_a_remote_or_named(
+def test_predictions_are_read_from_a_remote_and_named_if_missing(
     history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(history, "dvc", "remote", "add", "--local", "--default", "--force", "store", str(tmp_path / "store"))
@@ -173,54 +183,54 @@ def test_what_is_in_no_cache_is_read_from_a_remote_or_named(
     run(tmp_path, "git", "clone", "--quiet", str(history), str(clone))
     error = error_of(call(clone, "later", "good"))
     revision = run(clone, "git", "rev-parse", "later")[:7]
-    assert "data/predictions.csv of later is neither in DVC's cache nor in a remote that can be reached" in error
+    assert "data/predictions.csv of later is neither in the DVC cache nor in a reachable remote" in error
     assert f"git checkout {revision} && dvc pull data/predictions.csv data/sample.csv" in error
     assert f"git checkout {revision} && dvc repro" in error
-    # A remote that no commit knows of yet.
+    # A remote that is in no commit.
     run(clone, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
     output, _ = call_here(monkeypatch, capsys, clone, "later")
-    assert "60 images of 20 patients" in output
+    assert "60 shared test images of 20 patients" in output
 
 
-def test_without_a_shared_image_nothing_is_compared() -> None:
+def test_test_sets_without_a_shared_image_are_an_error() -> None:
     with pytest.raises(InputError, match="a and b have no test image in common"):
-        share(drawn("a"), drawn("b", first=3000))
+        shared_images(make_test_set("a"), make_test_set("b", first=3000))
 
 
-def test_other_labels_and_patients_of_shared_images_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+def test_different_labels_and_patients_of_shared_images_give_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     predictions, sample = tables(seed=2)
     tested = predictions.index[predictions["split"] == "test"]
     sample.loc[tested[:7], "Edema"] = 1 - sample.loc[tested[:7], "Edema"]
     predictions.loc[tested[:2], "patient"] = 999
-    a, b = share(drawn("a"), parsed("b", predictions, sample))
+    a, b = shared_images(make_test_set("a"), parsed("b", predictions, sample))
     assert capsys.readouterr().err == (
-        "warning: 7 shared images have other labels in a; those of b are taken\n"
-        "warning: 2 shared images have other patients in a; those of b are taken\n"
+        "warning: the labels of 7 shared images differ; those of b are used\n"
+        "warning: the patients of 2 shared images differ; those of b are used\n"
     )
     found = compare(a, b, 299).table
     expected = auroc(b.labels.to_numpy(), a.images[list(CLASSES)].to_numpy())
     np.testing.assert_allclose(found["a"].iloc[2:], expected, rtol=1e-12)
 
 
-def test_tables_of_two_runs_or_of_something_else_are_refused() -> None:
+def test_tables_of_different_runs_and_malformed_tables_are_errors() -> None:
     predictions, sample = tables()
-    with pytest.raises(InputError, match="is not of the images in"):
+    with pytest.raises(InputError, match=r"data/predictions.csv does not match data/sample.csv"):
         parsed("a", predictions, sample.iloc[:-5])
-    with pytest.raises(InputError, match=r"data/predictions.csv of a is not the table that"):
+    with pytest.raises(InputError, match=r"data/predictions.csv of a is not a table that"):
         parsed("a", predictions.drop(columns="Edema"), sample)
 
 
-def test_a_class_without_positives_is_named_and_has_no_number(
+def test_a_class_without_positives_gives_a_warning_and_has_no_values(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     predictions, sample = tables()
     sample["Hernia"] = 0
     a, b = parsed("a", predictions, sample), parsed("b", tables(seed=2)[0], sample)
     comparison = compare(a, b, 299)
-    report(comparison, a, b)
-    draw(comparison, a, b, tmp_path / "plot.png")
+    print_comparison(comparison, a, b)
+    plot_differences(comparison, a, b, tmp_path / "plot.png")
     printed = capsys.readouterr()
-    assert printed.err == "warning: no AUROC, for want of positives or negatives: Hernia; left out of the means\n"
+    assert printed.err == "warning: no AUROC for lack of positives or negatives: Hernia; excluded from the means\n"
     assert re.search(r"^Hernia +0( +-){6}$", printed.out, re.MULTILINE)
     rows = as_json(comparison, a, b)["auroc"]
     assert rows["Hernia"]["p_value"] is None
@@ -230,18 +240,18 @@ def test_a_class_without_positives_is_named_and_has_no_number(
 def test_a_terminal_shows_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxr.core.progress.DELAY", 0)
     terminal = play_terminal(monkeypatch)
-    compare(drawn("a"), drawn("b"), 299)
-    assert_time_left(terminal.getvalue(), "resample")
+    compare(make_test_set("a"), make_test_set("b"), 299)
+    assert_time_left(terminal.getvalue(), "bootstrap")
 
 
-def test_better_is_the_other_way_round() -> None:
-    good, bad = drawn("good"), drawn("bad", noise=4)
+def test_exchanging_the_revisions_reverses_the_verdict() -> None:
+    good, bad = make_test_set("good"), make_test_set("bad", noise=4)
     there, back = compare(good, bad, 499), compare(bad, good, 499)
     assert (verdict(there), verdict(back)) == ("worse", "better")
     np.testing.assert_allclose(there.table["low"], -back.table["high"])
     np.testing.assert_array_equal(there.table["p_value"], back.table["p_value"])
 
 
-def test_the_same_predictions_are_said_to_be_the_same() -> None:
-    a, b = drawn("a"), drawn("b")
-    assert sentence(compare(a, b, 299), a, b) == "a and b predict the same."
+def test_identical_predictions_are_reported_as_identical() -> None:
+    a, b = make_test_set("a"), make_test_set("b")
+    assert conclusion(compare(a, b, 299), a, b) == "a and b have identical predictions."

@@ -1,4 +1,4 @@
-"""What is said of a branch, in a small repository whose one stage writes tables and a metric in no time."""
+"""`tools.pull_request` in a small repository with one stage, which writes synthetic predictions and a metric."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tests.fixtures.predictions import tables
 from tests.fixtures.project import ROOT, commit, run
 from tests.fixtures.stages import error_of, files_in
 from tools import pull_request
-from tools.pull_request import comment, folded, main, other_inputs, stale_stages
+from tools.pull_request import comment, main, mismatched_inputs, stale_stages, table_section
 
 MAKE = """
 import json, pathlib, sys
@@ -40,9 +40,9 @@ stages:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its branch `noisy` left `main` at `start`; main went on, and `merged` is as GitHub merges the two.
+    """A repository whose branch `noisy` forks from `main` at `start`; `merged` is their merge, as on GitHub.
 
-    `forgotten` has another parameter and other code, and nobody ran `dvc repro`.
+    `forgotten` has a changed parameter and changed code, but an old `dvc.lock`.
     """
     folder = tmp_path_factory.mktemp("repository")
     run(folder, "git", "init", "--quiet", "--initial-branch", "main")
@@ -92,24 +92,26 @@ def cells(text: str, name: str) -> list[str]:
 
 
 def mean_auroc(noise: float) -> float:
-    """Of the test images, by scikit-learn."""
+    """Compute the mean AUROC of the test images with scikit-learn."""
     predictions, sample = tables(noise=noise)
     is_test = predictions["split"] == "test"
     return float(np.mean([roc_auc_score(sample[name][is_test], predictions[name][is_test]) for name in CLASSES]))
 
 
-def test_parameters_metrics_and_verdict_are_those_since_the_fork(repository: Path) -> None:
+def test_parameters_metrics_and_conclusion_are_relative_to_the_merge_base(repository: Path) -> None:
     before = files_in(repository), run(repository, "git", "worktree", "list"), run(repository, "git", "status", "-s")
     done = call(repository, "main", "noisy")
     assert done.returncode == 0, done.stderr
     text = done.stdout
     old, new = (run(repository, "git", "rev-parse", "--short", tag).strip() for tag in ("start", "noisy-1"))
-    assert text.startswith(f"### What {new} changes, beside {old}\n\n`dvc.lock` is of this code.\n")
+    assert text.startswith(f"### Changes of {new} compared with {old}\n\n`dvc.lock` matches the code and parameters.\n")
     assert cells(text, "noise") == ["1", "4"]
     assert cells(text, "noise_squared") == ["1", "16", "15"]
     difference = mean_auroc(4) - mean_auroc(1)
-    (told,) = re.findall(r"^\*\*Branch is worse than base: mean AUROC (\S+) \[.*\], p = .*\.\*\*$", text, re.MULTILINE)
-    assert float(told) == pytest.approx(difference, abs=0.0005)
+    (shown,) = re.findall(
+        r"^\*\*Branch is significantly worse than base: mean AUROC (\S+) \[.*\.\*\*$", text, re.MULTILINE
+    )
+    assert float(shown) == pytest.approx(difference, abs=0.0005)
     (row,) = re.findall(r"^mean of 15 +(\S+) +(\S+) ", text, re.MULTILINE)
     assert [float(value) for value in row] == pytest.approx([mean_auroc(1), mean_auroc(4)], abs=0.0005)
     after = files_in(repository), run(repository, "git", "worktree", "list"), run(repository, "git", "status", "-s")
@@ -117,48 +119,50 @@ def test_parameters_metrics_and_verdict_are_those_since_the_fork(repository: Pat
     assert after[1:] == before[1:]
 
 
-def test_a_merge_in_a_shallow_clone_without_data_says_what_lacks(
+def test_a_merge_in_a_shallow_clone_without_data_gets_a_comment_without_auroc(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As on GitHub's machines, where no remote is named."""
+    """As on GitHub's runners, which have no remote."""
     run(tmp_path, "git", "clone", "--quiet", "--depth", "2", "--branch", "merged", f"file://{repository}", "clone")
     monkeypatch.chdir(tmp_path / "clone")
     monkeypatch.setattr(sys, "argv", ["pull_request", "HEAD^1", "HEAD"])
     main()
     text = capsys.readouterr().out
-    assert "`dvc.lock` is of this code." in text
+    assert "`dvc.lock` matches the code and parameters." in text
     assert cells(text, "noise") == ["1", "4"]
     assert cells(text, "noise_squared") == ["1", "16", "15"]
     last = text.strip().splitlines()[-1]
-    assert re.match(r"Not compared: data/predictions\.csv of \w+ is neither in DVC's cache nor in a remote", last)
-    assert "`dvc push` where they were made" in last
+    assert re.match(
+        r"AUROC not compared: data/predictions\.csv of \w+ is neither in the DVC cache nor in a reachable remote", last
+    )
+    assert "Run `dvc push` on the machine that has the predictions." in last
 
 
-def test_code_and_parameters_that_nobody_ran_are_named(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_and_parameters_changed_since_the_last_run_are_listed(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(repository)
     assert stale_stages("noisy") == {}
     assert stale_stages("forgotten") == {"make": ["make.py", "noise"]}
     text = comment("noisy", "forgotten")
-    assert "**`dvc.lock` is not of this code: run `dvc repro`" in text
+    assert "**`dvc.lock` is out of date: run `dvc repro`" in text
     assert "- make: `make.py`, `noise`" in text
     assert cells(text, "noise") == ["4", "5"]
     assert "No metrics differ." in text
-    assert "**Base and branch predict the same.**" in text
+    assert "**Base and branch have identical predictions.**" in text
 
 
-def test_stages_of_two_runs_in_one_lock_are_named() -> None:
-    """As where two branches' locks were merged by hand: each stage is as it was once, and they do not fit."""
+def test_inputs_that_no_other_stage_wrote_are_listed() -> None:
+    """As in a lock merged by hand from two branches: each stage is consistent, but not with the others."""
     stages = {
         "split": {"deps": [{"path": "a", "md5": "1"}], "outs": [{"path": "b", "md5": "2"}]},
         "train": {"deps": [{"path": "b", "md5": "2"}, {"path": "c.py", "md5": "3"}], "outs": []},
         "other": {"deps": [{"path": "b", "md5": "9"}]},
     }
-    assert other_inputs(stages) == {"split": [], "train": [], "other": ["b"]}
+    assert mismatched_inputs(stages) == {"split": [], "train": [], "other": ["b"]}
 
 
-def test_a_pipeline_without_a_lock_is_all_stale(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_a_lock_every_stage_is_stale(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run(tmp_path, "git", "clone", "--quiet", str(repository), "clone")
     clone = tmp_path / "clone"
     run(clone, "git", "rm", "--quiet", "dvc.lock")
@@ -167,24 +171,24 @@ def test_a_pipeline_without_a_lock_is_all_stale(
     assert stale_stages("HEAD") == {"make": ["make.py", "params.yaml", "metrics.json"]}
 
 
-def test_a_long_table_is_folded_and_an_empty_one_is_a_sentence() -> None:
+def test_a_long_table_is_collapsed_and_an_empty_one_is_a_sentence() -> None:
     rows = "".join(f"| p | name{number} | 1 | 2 |\n" for number in range(13))
     head = "| Path | Param | a | b |\n|---|---|---|---|\n"
-    assert folded("parameters", head) == "No parameters differ."
-    assert folded("parameters", head + "| p | lr | 1 | 2 |\n\n").startswith("**Parameters**\n\n| Path ")
-    text = folded("parameters", head + rows)
-    # GitHub shows a table in a fold only after an empty line.
+    assert table_section("parameters", head) == "No parameters differ."
+    assert table_section("parameters", head + "| p | lr | 1 | 2 |\n\n").startswith("**Parameters**\n\n| Path ")
+    text = table_section("parameters", head + rows)
+    # GitHub renders a table in <details> only after an empty line.
     assert text.startswith("<details><summary>Parameters: 13 differ</summary>\n\n| Path ")
     assert text.endswith(" |\n\n</details>")
 
 
-def test_what_is_no_commit_or_has_no_pipeline_ends_with_one_message(
+def test_an_unknown_commit_and_a_missing_pipeline_give_one_message(
     repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert error_of(call(repository, "main", "nonesuch")).startswith("error: nonesuch is no commit that git knows here")
+    assert error_of(call(repository, "main", "nonesuch")).startswith("error: nonesuch is not a commit of this clone")
     monkeypatch.chdir(repository)
     alone = run(repository, "git", "commit-tree", "-m", "Alone", "HEAD^{tree}").strip()
-    with pytest.raises(InputError, match="have no commit in common here; try `git fetch --unshallow`"):
+    with pytest.raises(InputError, match="have no common commit in this clone; run `git fetch --unshallow`"):
         pull_request.comment(alone, "HEAD")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="not a git repository"):
