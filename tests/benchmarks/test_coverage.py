@@ -7,6 +7,8 @@ import pytest
 from benchmarks.coverage import TRUTH, repeat, report, simulate
 from cxr.evaluation.metrics import auroc, average_precision
 
+pytestmark = pytest.mark.slow
+
 REPETITIONS = 150
 
 

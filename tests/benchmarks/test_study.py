@@ -27,12 +27,15 @@ from benchmarks.study_report import (
     write_report,
 )
 from cxr.core.errors import InputError
-from cxr.core.labels import CLASSES
-from cxr.core.tables import label_matrix, read_sample
-from cxr.evaluation.bootstrap import auroc_and_average_precision, bootstrap_patients
-from cxr.evaluation.summary import MEANS
+from cxr.core.labels import CLASSES, label_matrix
+from cxr.core.tables import read_sample
+from cxr.evaluation.bootstrap import bootstrap_patients
+from cxr.evaluation.class_values import MEANS
+from cxr.evaluation.ranking import auroc_and_average_precision
 from stages import train
 from tests.fixtures.nih_folder import numbered_rows, write_nih
+
+pytestmark = pytest.mark.slow
 
 TWO_SEEDS = Change("two-seeds", {"seeds": [1, 2]}, "an ensemble")
 SLOW = Change("slow", {"lr": 1e-9}, "learns nothing")
@@ -235,7 +238,7 @@ def test_one_change_that_fails_stops_no_other(
 
 
 def test_the_error_of_a_failed_stage_is_reported_and_its_time_adds_up(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"sample failed: there is no params.yaml here.*sample\.log"):
+    with pytest.raises(InputError, match=r"sample failed: params.yaml not found.*sample\.log"):
         study.run_timed_stage("sample", tmp_path)
     seconds = study.seconds_of("sample", tmp_path)
     assert seconds > 0
