@@ -1,4 +1,4 @@
-"""Several processes over gloo on the CPU, started as a person starts them."""
+"""Distributed training by several processes on the CPU, with the gloo backend."""
 
 import os
 import re
@@ -6,13 +6,14 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from cxr.core.errors import InputError
 from cxr.core.params import read_params
-from cxr.models.distributed import SINGLE, launch
+from cxr.models.distributed import SINGLE, DistContext, launch
 from cxr.training.params import TrainParams
 from stages import train
 from tests.fixtures.planted import EVERYTHING, write_planted, write_planted_params
@@ -38,7 +39,7 @@ def children(process: int) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
-def test_one_of_two_is_killed_and_the_training_goes_on_to_the_same_bytes(folder: Path) -> None:
+def test_training_resumes_to_the_same_bytes_after_one_of_two_processes_is_killed(folder: Path) -> None:
     write_planted_params(folder, devices=2, epochs=3, **EVERYTHING)
     whole = train_to_the_end(folder)
     for path in (folder / "checkpoints").iterdir():
@@ -54,7 +55,9 @@ def test_one_of_two_is_killed_and_the_training_goes_on_to_the_same_bytes(folder:
     _, err = training.communicate(timeout=60)
     assert time.monotonic() - killed < 30
     assert training.returncode == 1
-    assert re.search(r"error: process \d of 2 was killed \(SIGKILL\); the others were stopped: run again", err)
+    assert re.search(
+        r"error: process \d of 2 was killed \(SIGKILL\); the others were stopped: run the command again", err
+    )
     assert "Traceback" not in err
     assert train_to_the_end(folder) == whole
     again = start_training(folder)
@@ -62,19 +65,19 @@ def test_one_of_two_is_killed_and_the_training_goes_on_to_the_same_bytes(folder:
     assert (again.returncode, out) == (0, ""), err
 
 
-def test_two_processes_compute_what_one_does(folder: Path) -> None:
-    """With a network that looks at each image by itself, the averaged gradients are those of the whole batch."""
+def test_two_processes_give_the_result_of_one(folder: Path) -> None:
+    """Without batch normalisation, the averaged gradients are those of the whole batch."""
     curves = []
     for devices in (1, 2):
         write_planted_params(folder, models=["test_convnext"], devices=devices, epochs=3, mixup_alpha=0, lr=0.0003)
         train_to_the_end(folder)
         curves.append(pd.read_csv(folder / "data/curves.csv").drop(columns="member"))
     pd.testing.assert_frame_equal(curves[0], curves[1], rtol=2e-3)
-    # The images are dealt anew for two, so the bits differ: it was not one process that did all.
+    # Sums over two shards round differently, so equal bits would mean that one process did all the work.
     assert not curves[0].equals(curves[1])
 
 
-def test_what_one_process_cannot_use_ends_all_with_its_message(folder: Path) -> None:
+def test_an_error_in_one_process_ends_all_with_its_message(folder: Path) -> None:
     write_planted_params(folder, devices=2, batch_size=3)
     training = start_training(folder)
     _, err = training.communicate(timeout=60)
@@ -83,13 +86,13 @@ def test_what_one_process_cannot_use_ends_all_with_its_message(folder: Path) -> 
     assert "Traceback" not in err
 
 
-def test_more_devices_than_there_are_is_an_error_that_names_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_gpus_are_an_error_that_names_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(InputError, match=r"devices is 2, and this machine has 1: .* torchrun"):
+    with pytest.raises(InputError, match=r"devices is 2, but this machine has 1: .* torchrun"):
         launch(2, "stages.train")
 
 
-def test_torchrun_must_start_as_many_as_devices(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_processes_must_be_devices(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "3")
     assert read_params(TrainParams).devices == 1
@@ -97,10 +100,21 @@ def test_torchrun_must_start_as_many_as_devices(folder: Path, monkeypatch: pytes
         train.main()
 
 
-def test_a_process_alone_keeps_what_it_has() -> None:
-    alone, rows = SINGLE, torch.arange(6).reshape(3, 2)
-    module = torch.nn.Linear(2, 2)
-    assert alone.is_first
-    assert alone.together(module) is module
-    assert torch.equal(alone.gather(rows), rows)
-    assert alone.from_first("x") == "x"
+def test_operations_of_a_single_process_return_their_arguments() -> None:
+    rows, module = torch.arange(6).reshape(3, 2), torch.nn.BatchNorm1d(2)
+    assert SINGLE.is_main_process
+    assert SINGLE.wrap_ddp(module) is module
+    assert torch.equal(SINGLE.all_gather(rows), rows)
+    assert SINGLE.broadcast("x") == "x"
+    SINGLE.all_reduce(rows)
+    SINGLE.all_reduce_buffers(module)
+    assert torch.equal(rows, torch.arange(6).reshape(3, 2))
+    assert torch.equal(module.running_var, torch.ones(2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_shards_have_even_sizes_and_all_items_in_order(world_size: int) -> None:
+    items = np.array([5, 2, 7, 1, 9])
+    shards = [DistContext(rank, world_size).shard(items) for rank in range(world_size)]
+    assert np.concatenate(shards).tolist() == items.tolist()
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1

@@ -19,7 +19,7 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     return 3 * torch.randn(20, 15, generator=random), (torch.rand(20, 15, generator=random) < 0.3).float()
 
 
-def test_with_all_off_it_is_binary_cross_entropy() -> None:
+def test_without_variants_the_loss_is_binary_cross_entropy() -> None:
     logits, labels = batch()
     loss = multi_label_loss(logits, labels, OFF)
     assert torch.equal(loss, functional.binary_cross_entropy_with_logits(logits, labels))
@@ -28,34 +28,34 @@ def test_with_all_off_it_is_binary_cross_entropy() -> None:
 
 
 @given(seed=st.integers(0, 1000), gamma=st.floats(0.5, 5))
-def test_focal_is_torchvisions_without_its_alpha(seed: int, gamma: float) -> None:
+def test_the_focal_loss_is_that_of_torchvision_without_alpha(seed: int, gamma: float) -> None:
     logits, labels = batch(seed)
     expected = sigmoid_focal_loss(logits, labels, alpha=-1, gamma=gamma, reduction="mean")
     loss = multi_label_loss(logits, labels, OFF.model_copy(update={"focal_gamma": gamma}))
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_focal_approaches_binary_cross_entropy_as_gamma_falls_to_0() -> None:
+def test_the_focal_loss_approaches_binary_cross_entropy_as_gamma_falls_to_0() -> None:
     logits, labels = batch()
     losses = [multi_label_loss(logits, labels, OFF.model_copy(update={"focal_gamma": gamma})) for gamma in (1e-4, 0)]
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-2, atol=0)
 
 
-def test_focal_has_a_slope_where_a_mixed_label_is_met_exactly() -> None:
+def test_the_focal_gradient_is_finite_if_the_probability_equals_the_label() -> None:
     logits = torch.zeros(2, 15, requires_grad=True)
     multi_label_loss(logits, torch.full((2, 15), 0.5), OFF.model_copy(update={"focal_gamma": 0.5})).backward()
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
 
 
-def test_smoothing_moves_labels_towards_a_half() -> None:
+def test_label_smoothing_moves_labels_towards_a_half() -> None:
     logits, labels = batch()
     smoothed = multi_label_loss(logits, labels, OFF.model_copy(update={"label_smoothing": 0.2}))
     expected = functional.binary_cross_entropy_with_logits(logits, 0.1 + 0.8 * labels)
     torch.testing.assert_close(smoothed, expected)
 
 
-def test_a_positive_weighs_negatives_over_positives_up_to_the_cap() -> None:
+def test_pos_weight_is_negatives_over_positives_up_to_the_limit() -> None:
     labels = torch.zeros(100, 15)
     for column, positives in enumerate((0, 1, 20, 50, 80)):
         labels[:positives, column] = 1
@@ -69,7 +69,7 @@ def test_a_positive_weighs_negatives_over_positives_up_to_the_cap() -> None:
     torch.testing.assert_close(multi_label_loss(logits, some, OFF, weights), expected)
 
 
-def test_log_odds_are_those_of_the_prevalence_and_finite_at_none_and_all() -> None:
+def test_prior_logits_are_those_of_the_prevalence_and_finite_without_positives_or_negatives() -> None:
     labels = torch.zeros(1000, 15)
     labels[:250, 0], labels[:, 1] = 1, 1
     found = prior_logits(labels)

@@ -1,51 +1,40 @@
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LRScheduler
 
 from cxr.training.lr_schedule import lr_multiplier
-from cxr.training.params import TrainParams
-from tests.fixtures.project import ROOT
+from tests.fixtures.planted import train_params
 
 
-def params(**changes: Any) -> TrainParams:
-    whole = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")) | changes
-    known = {name: whole[name] for name in TrainParams.model_fields}
-    return TrainParams.model_validate(known | {"weights_dir": Path()})
-
-
-def rates(schedule: type[LRScheduler], steps: int, *settings: int) -> list[float]:
+def pytorch_rates(schedule: type[LRScheduler], steps: int, *settings: int) -> list[float]:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
-    pytorchs, found = schedule(optimizer, *settings), []
+    scheduler, found = schedule(optimizer, *settings), []
     for _ in range(steps):
         found.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        pytorchs.step()
+        scheduler.step()
     return found
 
 
 @given(length=st.integers(1, 12), factor=st.integers(1, 3), within=st.floats(0, 0.99))
-def test_restarts_are_pytorchs_by_whole_epochs(length: int, factor: int, within: float) -> None:
-    setting = params(lr_schedule="cosine_restarts", T_0=length, T_mult=factor, epochs=40)
-    found = [lr_multiplier(epoch + within, setting) for epoch in range(40)]
-    np.testing.assert_allclose(found, rates(CosineAnnealingWarmRestarts, 40, length, factor), atol=1e-12)
+def test_warm_restarts_equal_those_of_pytorch_by_whole_epochs(length: int, factor: int, within: float) -> None:
+    params = train_params(lr_schedule="cosine_restarts", T_0=length, T_mult=factor, epochs=40)
+    found = [lr_multiplier(epoch + within, params) for epoch in range(40)]
+    np.testing.assert_allclose(found, pytorch_rates(CosineAnnealingWarmRestarts, 40, length, factor), atol=1e-12)
 
 
-def test_one_cosine_is_pytorchs_by_steps() -> None:
-    setting = params(lr_schedule="cosine", epochs=5)
-    found = [lr_multiplier(step / 10, setting) for step in range(50)]
-    np.testing.assert_allclose(found, rates(CosineAnnealingLR, 50, 50), atol=1e-12)
+def test_one_cosine_equals_that_of_pytorch_by_steps() -> None:
+    params = train_params(lr_schedule="cosine", epochs=5)
+    found = [lr_multiplier(step / 10, params) for step in range(50)]
+    np.testing.assert_allclose(found, pytorch_rates(CosineAnnealingLR, 50, 50), atol=1e-12)
 
 
 @pytest.mark.parametrize("schedule", ["cosine_restarts", "cosine"])
-def test_a_warm_up_rises_in_a_straight_line_and_then_the_schedule_begins(schedule: str) -> None:
-    setting = params(lr_schedule=schedule, warmup_epochs=2, epochs=10, T_0=4)
-    assert [lr_multiplier(progress, setting) for progress in (0, 0.5, 1, 1.5, 2)] == [0, 0.25, 0.5, 0.75, 1]
-    assert lr_multiplier(6, setting) == pytest.approx(1 if schedule == "restarts" else 0.5)
-    assert lr_multiplier(10, params(lr_schedule="cosine", warmup_epochs=2, epochs=10)) == pytest.approx(0)
+def test_the_schedule_begins_after_a_linear_warm_up(schedule: str) -> None:
+    params = train_params(lr_schedule=schedule, warmup_epochs=2, epochs=10, T_0=4)
+    assert [lr_multiplier(progress, params) for progress in (0, 0.5, 1, 1.5, 2)] == [0, 0.25, 0.5, 0.75, 1]
+    assert lr_multiplier(6, params) == pytest.approx(1 if schedule == "cosine_restarts" else 0.5)
+    assert lr_multiplier(10, train_params(lr_schedule="cosine", warmup_epochs=2, epochs=10)) == pytest.approx(0)

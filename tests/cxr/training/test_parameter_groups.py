@@ -11,9 +11,8 @@ from cxr.training.parameter_groups import (
     parameter_groups,
     unfreeze_last,
 )
-from tests.cxr.training.test_lr_schedule import params
-
-NETWORKS = ("test_resnet", "test_efficientnet", "test_vit", "test_convnext")
+from tests.fixtures.networks import MODELS
+from tests.fixtures.planted import train_params
 
 
 def build(model: str = "test_resnet", **options: Any) -> Classifier:
@@ -21,38 +20,38 @@ def build(model: str = "test_resnet", **options: Any) -> Classifier:
     return build_classifier(Architecture(model, 1, 48, **options))
 
 
-def move(classifier: Classifier) -> None:
-    """A step that changes every tensor that is free to: all but zeros, which may have no slope at first."""
+def take_step(classifier: Classifier) -> None:
+    """Take a step that changes every trainable tensor but zeros, whose gradient may be zero."""
     optimizer = torch.optim.AdamW(classifier.parameters(), 0.1, weight_decay=0.5)
     classifier(torch.rand(4, 1, 48, 48)).square().sum().backward()
     optimizer.step()
 
 
-@pytest.mark.parametrize("model", NETWORKS)
-@pytest.mark.parametrize("attention", [False, True])
-def test_stages_and_head_are_all_parameters_once(model: str, attention: bool) -> None:
-    classifier = build(model, attention=attention)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("attention_pool", [False, True])
+def test_stages_and_head_have_each_parameter_once(model: str, attention_pool: bool) -> None:
+    classifier = build(model, attention_pool=attention_pool)
     found = [*(parameter for stage in backbone_stages(classifier) for parameter in stage), *head_parameters(classifier)]
     assert len(backbone_stages(classifier)) >= 4
     assert len({id(parameter) for parameter in found}) == len(found)
     assert {id(parameter) for parameter in found} == {id(parameter) for parameter in classifier.parameters()}
 
 
-def test_stages_follow_the_way_of_the_image() -> None:
+def test_stages_are_in_the_order_of_the_forward_pass() -> None:
     classifier = build()
     names = {id(parameter): name for name, parameter in classifier.backbone.named_parameters()}
     firsts = [names[id(stage[0])].partition(".")[0] for stage in backbone_stages(classifier)]
     assert firsts == ["conv1", "layer1", "layer2", "layer3", "layer4"]
 
 
-def test_one_more_stage_is_trained_each_time() -> None:
+def test_one_more_stage_is_trained_after_each_period() -> None:
     assert [num_trainable_stages(epoch, 5, 2) for epoch in range(1, 14)] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 5]
     assert [num_trainable_stages(epoch, 5, 0) for epoch in (1, 2)] == [5, 5]
 
 
-@pytest.mark.parametrize("model", NETWORKS)
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("count", [0, 2])
-def test_what_is_frozen_does_not_move_and_the_rest_does(model: str, count: int) -> None:
+def test_frozen_stages_keep_their_weights_and_the_others_change(model: str, count: int) -> None:
     classifier = build(model)
     unfreeze_last(classifier, count)
     before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
@@ -60,32 +59,32 @@ def test_what_is_frozen_does_not_move_and_the_rest_does(model: str, count: int) 
     frozen = {id(parameter) for stage in ordered[: len(ordered) - count] for parameter in stage}
     names = {name for name, parameter in classifier.named_parameters() if id(parameter) in frozen}
     prefixes = {name.rpartition(".")[0] for name in names}
-    move(classifier)
+    take_step(classifier)
     for name, tensor in classifier.state_dict().items():
         if name in names or name.rpartition(".")[0] in prefixes:  # running statistics as well
             assert torch.equal(tensor, before[name]), name
-    free = [name for name, parameter in classifier.named_parameters() if id(parameter) not in frozen]
-    moved = [name for name in free if before[name].any()]
-    assert len(moved) > count
-    assert not any(torch.equal(classifier.state_dict()[name], before[name]) for name in moved)
+    trainable = [name for name, parameter in classifier.named_parameters() if id(parameter) not in frozen]
+    changed = [name for name in trainable if before[name].any()]
+    assert len(changed) > count
+    assert not any(torch.equal(classifier.state_dict()[name], before[name]) for name in changed)
 
 
-def test_all_stages_move_and_learn_their_statistics_once_they_are_free() -> None:
+def test_unfrozen_stages_update_weights_and_running_statistics() -> None:
     classifier = build()
     unfreeze_last(classifier, 0)
     unfreeze_last(classifier, len(backbone_stages(classifier)))
     before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
-    move(classifier)
+    take_step(classifier)
     after = classifier.state_dict()
     assert not [name for name, it in before.items() if it.any() and torch.equal(after[name], it)]
 
 
-def test_each_stage_has_its_learning_rate() -> None:
+def test_learning_rates_decay_from_the_head_to_the_stem() -> None:
     classifier = build()
-    setting = params(lr=0.01, head_lr_factor=10.0, layer_decay=0.5)
+    params = train_params(lr=0.01, head_lr_factor=10.0, layer_decay=0.5)
     rate_of = {
-        id(parameter): group["highest"]
-        for group in parameter_groups(classifier, setting)
+        id(parameter): group["initial_lr"]
+        for group in parameter_groups(classifier, params)
         for parameter in group["params"]  # type: ignore[attr-defined]
     }
     ordered = backbone_stages(classifier)
@@ -95,5 +94,5 @@ def test_each_stage_has_its_learning_rate() -> None:
     assert {rate_of[id(parameter)] for parameter in head_parameters(classifier)} == {0.1}
 
 
-def test_one_rate_for_all_is_one_group() -> None:
-    assert len(parameter_groups(build(), params())) == 1
+def test_equal_learning_rates_share_a_group() -> None:
+    assert len(parameter_groups(build(), train_params())) == 1
