@@ -38,6 +38,7 @@ def with_resampled(*columns: list[float], value: list[float], freedom: float = 9
     return BootstrapDistribution(np.array(value, float), resampled, np.full(len(value), freedom))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(0, 2))
 def test_each_resample_is_scikit_learn_with_its_weights(seed: int, images: int, decimals: int) -> None:
@@ -167,6 +168,7 @@ def test_a_resample_at_one_counts_as_halfway_to_it() -> None:
     assert (at_one < 1).all()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 10_000))
 def test_proportions_are_those_of_scikit_learn(seed: int) -> None:

@@ -61,6 +61,7 @@ def test_decisions_are_counted_as_scikit_learn_counts_them(seed: int) -> None:
         assert metrics.accuracy(labels, decisions)[column] == (truth == decision).mean()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10_000))
 def test_no_threshold_has_a_better_f1(seed: int) -> None:

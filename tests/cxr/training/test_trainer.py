@@ -47,6 +47,7 @@ def test_the_planted_signal_is_learned(planted: TrainAndVal) -> None:
     assert rows[trainer.best_epoch - 1]["val_auroc"] == trainer.best_auroc
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["plain", "everything"])
 def test_a_resumed_training_gives_the_same_bits(planted: TrainAndVal, changes: dict[str, Any]) -> None:
     whole, first, second = (make_trainer(planted[0].labels, **changes) for _ in range(3))
@@ -73,6 +74,7 @@ def test_the_best_weights_are_those_of_the_best_epoch(planted: TrainAndVal) -> N
     assert all(torch.equal(trainer.best_weights[name], tensor) for name, tensor in best.items())
 
 
+@pytest.mark.slow
 def test_the_learning_rate_is_pytorchs_cosine_with_warm_restarts(planted: TrainAndVal) -> None:
     trainer = make_trainer(lr=0.01, T_0=2, T_mult=2)
     rates = [trainer.run_epoch(1, *planted)["lr"] for _ in range(7)]
@@ -87,6 +89,7 @@ def test_the_learning_rate_is_pytorchs_cosine_with_warm_restarts(planted: TrainA
     assert rates[0] == rates[2] == rates[6] == 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amp_dtype", ["bfloat16", "float16"])
 def test_mixed_precision_learns_as_well(planted: TrainAndVal, amp_dtype: str) -> None:
     trainer = make_trainer(amp_dtype=amp_dtype)
