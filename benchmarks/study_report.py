@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 
 from benchmarks.study_changes import BASELINE, CONTROL, Change, Values, describe_change
 from cxr.core.files import atomic_write
-from cxr.core.tables import label_matrix
+from cxr.core.labels import label_matrix
 from cxr.evaluation.bootstrap import (
     ALPHA,
     BootstrapDistribution,
     BootstrapSamples,
-    auroc_and_average_precision,
     bootstrap_patients,
     concatenate,
     difference,
     holm,
 )
+from cxr.evaluation.class_values import MEANS, with_means
 from cxr.evaluation.metrics import Labels
-from cxr.evaluation.summary import MEANS, with_means
+from cxr.evaluation.ranking import auroc_and_average_precision
 
 FOLDS = 3
 BOOTSTRAP_SEED = 1
@@ -87,7 +87,7 @@ def auroc_over_folds(
     parts = [folds == fold for fold in np.unique(folds)]
     classes = labels.shape[1]
     by_fold = concatenate(
-        *(auroc_and_average_precision(labels[part], probabilities[part], samples.of(part))[0] for part in parts)
+        *(auroc_and_average_precision(labels[part], probabilities[part], samples.subset(part))[0] for part in parts)
     )
     columns = range(len(by_fold.value))
     return concatenate(*(by_fold.mean(columns[label::classes]) for label in range(classes)))

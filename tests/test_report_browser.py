@@ -78,7 +78,7 @@ def test_the_report_opens_without_an_error_or_a_request_and_shows_the_metrics_nu
     assert requests == set()
     for name in CLASSES:
         (row,) = re.findall(rf'<tr id="auroc-{name.replace(" ", "_")}">(.*?)</tr>', page, re.DOTALL)
-        assert format_ci(run.metrics["intervals"]["auroc"][name]) in re.findall(
+        assert format_ci(run.metrics.intervals.auroc[name]) in re.findall(
             r'<span class="number">(.*?)</span>', row
         )
 

@@ -25,24 +25,24 @@ class Calibration:
     Attributes:
         slope: float64 [classes]; 1 where a class keeps its probabilities.
         intercept: float64 [classes]; 0 where a class keeps its probabilities.
-        kept_because: why a class keeps its probabilities; empty where it was fitted.
+        not_fitted: why a class keeps its probabilities; empty where it was fitted.
     """
 
     slope: PerClass
     intercept: PerClass
-    kept_because: tuple[str, ...]
+    not_fitted: tuple[str, ...]
 
     def __post_init__(self) -> None:
         """Refuse what would change ranks: ValueError."""
-        if not self.slope.shape == self.intercept.shape == (len(self.kept_because),):
-            raise ValueError("slope, intercept and kept_because are of different numbers of classes")
+        if not self.slope.shape == self.intercept.shape == (len(self.not_fitted),):
+            raise ValueError("slope, intercept and not_fitted are of different numbers of classes")
         if not (np.isfinite(self.slope) & np.isfinite(self.intercept) & (self.slope > 0)).all():
             raise ValueError("a slope that is not above 0, or a number that is not finite")
 
     @property
     def fitted(self) -> NDArray[np.bool_]:
         """Which classes were fitted, bool [classes]; the others keep their probabilities."""
-        return np.array([not reason for reason in self.kept_because], bool)
+        return np.array([not reason for reason in self.not_fitted], bool)
 
     def apply(self, probabilities: Scores) -> NDArray[np.float64]:
         """Calibrated probabilities, float64 [images, classes], of `probabilities` in the same shape."""
@@ -54,14 +54,14 @@ class Calibration:
         return {
             "slope": self.slope.tolist(),
             "intercept": self.intercept.tolist(),
-            "kept_because": list(self.kept_because),
+            "not_fitted": list(self.not_fitted),
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, list[Any]]) -> Self:
         """The inverse of `to_dict`; KeyError or ValueError where `values` is not of it."""
         slope, intercept = (np.array(values[name], np.float64) for name in ("slope", "intercept"))
-        return cls(slope, intercept, tuple(values["kept_because"]))
+        return cls(slope, intercept, tuple(values["not_fitted"]))
 
 
 def logit(probabilities: Scores) -> NDArray[np.float64]:

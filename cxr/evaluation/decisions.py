@@ -1,35 +1,119 @@
-"""What validation decides for any other image: how to calibrate, and from where on a class is called."""
+"""Thresholds and calibration, fitted on validation: the model of `data/decisions.json`."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, PlainSerializer, PlainValidator, field_validator
 
-from cxr.evaluation import calibration
-from cxr.evaluation.calibration import Calibration
+from cxr.core.files import write_json
+from cxr.core.labels import CLASSES
+from cxr.evaluation.calibration import Calibration, fit
+from cxr.evaluation.metrics import Labels, PerClass, Scores
 from cxr.evaluation.params import Threshold
-from cxr.evaluation.thresholds import choose_thresholds
+from cxr.evaluation.schema import FileModel, nan_to_none, parse_json, read_text, validate
+from cxr.evaluation.thresholds import Rule, choose_thresholds
+from cxr.inference.params import TTA
 
 
-class Decisions(NamedTuple):
-    """What validation chose."""
-
-    calibration: Calibration
-    thresholds: NDArray[np.float64]  # of probabilities before calibration, float [15]
-
-    @property
-    def calibrated_thresholds(self) -> NDArray[np.float64]:
-        """The same decisions, of probabilities after calibration."""
-        return self.calibration.apply(self.thresholds[None])[0]
+def _to_array(values: Any) -> NDArray[np.float64]:
+    """Return one float64 for each class, nan for None."""
+    array = np.array(values, np.float64)
+    if array.shape != (len(CLASSES),):
+        raise ValueError(f"{len(CLASSES)} numbers are needed")
+    return array
 
 
-def decide(labels: NDArray[np.uint8], probabilities: NDArray[np.float64], threshold: Threshold) -> Decisions:
-    """Calibration and thresholds, from images of validation alone.
+def _to_calibration(values: Any) -> Calibration:
+    if isinstance(values, Calibration):
+        return values
+    try:
+        return Calibration.from_dict(values)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a calibration: {error!r}") from None
+
+
+ClassArray = Annotated[
+    NDArray[np.float64],
+    PlainValidator(_to_array),
+    PlainSerializer(lambda array: [nan_to_none(value) for value in array]),
+]
+CalibrationField = Annotated[Calibration, PlainValidator(_to_calibration), PlainSerializer(Calibration.to_dict)]
+
+
+class Decisions(FileModel):
+    """`data/decisions.json`: how to turn the probabilities of one ensemble into calibrated probabilities and decisions.
+
+    Attributes:
+        members: names of the ensemble's members.
+        sha256: hexadecimal SHA-256 of each member's model file.
+        tta: the test-time augmentation whose probabilities were calibrated.
+        classes: the columns of all arrays, in order.
+        calibration: maps probabilities to calibrated probabilities.
+        rule: the rule by which thresholds were chosen.
+        thresholds: float64 [15], for probabilities before calibration; nan for a class without labels.
+        calibrated_thresholds: float64 [15], the same decisions for calibrated probabilities.
+        synthetic: whether the networks were trained on synthetic images.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    members: tuple[str, ...]
+    sha256: tuple[str, ...]
+    tta: TTA
+    classes: tuple[str, ...]
+    calibration: CalibrationField
+    rule: Rule
+    thresholds: ClassArray
+    calibrated_thresholds: ClassArray
+    synthetic: bool
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if classes != CLASSES:
+            raise ValueError(f"the classes are not {', '.join(CLASSES)}")
+        return classes
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the file that `write` writes.
+
+        Raises:
+            InputError: if `path` is missing, is not JSON, or was written by another version of this project.
+        """
+        return validate(cls, parse_json(read_text(path), path), path)
+
+    def write(self, path: Path) -> None:
+        """Write to `path` as JSON; `read` restores the same bits."""
+        write_json(self.model_dump(mode="json"), path)
+
+
+def fit_decisions(
+    labels: Labels, probabilities: Scores, threshold: Threshold, *, sha256: Mapping[str, str], tta: TTA, synthetic: bool
+) -> Decisions:
+    """Fit the calibration and choose the thresholds on the validation images.
 
     Args:
         labels: uint8 [images, 15], 0, 1 or `UNKNOWN`.
-        probabilities: float [images, 15].
+        probabilities: float [images, 15], of the ensemble.
         threshold: the rule for thresholds.
+        sha256: of each member's model file, by the member's name.
+        tta: the test-time augmentation of `probabilities`.
+        synthetic: whether the networks were trained on synthetic images.
     """
-    thresholds = choose_thresholds(threshold.rule, labels, probabilities, threshold.sensitivity)
-    return Decisions(calibration.fit(labels, probabilities), thresholds)
+    thresholds: PerClass = choose_thresholds(threshold.rule, labels, probabilities, threshold.sensitivity)
+    calibration = fit(labels, probabilities)
+    return Decisions(
+        members=tuple(sha256),
+        sha256=tuple(sha256.values()),
+        tta=tta,
+        classes=CLASSES,
+        calibration=calibration,
+        rule=threshold.rule,
+        thresholds=thresholds,
+        calibrated_thresholds=calibration.apply(thresholds[None])[0],
+        synthetic=synthetic,
+    )

@@ -1,62 +1,71 @@
-"""What each member of the ensemble is alone, and what the ensemble gains over it."""
+"""Mean AUROC of each member, and the ensemble's gain over it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cxr.evaluation.bootstrap import BootstrapDistribution, BootstrapSamples, auroc_and_average_precision, difference
+from cxr.evaluation.bootstrap import BootstrapDistribution, BootstrapSamples, difference
+from cxr.evaluation.class_values import MEANS, means, with_ci
 from cxr.evaluation.metrics import Labels, PerClass, Scores
-from cxr.evaluation.summary import MEANS, Report, means, nan_to_none, with_ci
+from cxr.evaluation.ranking import auroc_and_average_precision
+from cxr.evaluation.schema import (
+    Difference,
+    EnsembleMetrics,
+    MeanAndDeviation,
+    MemberMetrics,
+    Members,
+    ModelMetrics,
+    nan_to_none,
+)
 from cxr.models.members import Member
 
 
 def ensemble_gain(
-    labels: Labels, probabilities: Mapping[Member, Scores], ensemble: BootstrapDistribution, resamples: BootstrapSamples
-) -> Report:
-    """Mean AUROC of the ensemble, of each member, and of each model over its seeds, as JSON has it.
+    labels: Labels, by_member: Mapping[Member, Scores], ensemble: BootstrapDistribution, samples: BootstrapSamples
+) -> Members:
+    """Compute the mean AUROC of the ensemble, of each member, and of each model over its seeds.
 
-    The gain is the ensemble's less the member's, with interval and p-value of `difference`: exactly 0 throughout,
-    and p = 1, where there is one member only.
+    The gain is the ensemble's mean AUROC less the member's, with interval and p-value of `difference`. For an ensemble
+    of one member it is exactly 0, with p = 1.
 
     Args:
         labels: uint8 [images, 15].
-        probabilities: of each member, [images, 15].
-        ensemble: the AUROC of the ensemble, of the 15 classes in the same resamples.
-        resamples: of the same images.
+        by_member: predicted probabilities of each member, [images, 15].
+        ensemble: AUROC of the ensemble for the 15 classes, on `samples`.
+        samples: bootstrap samples of the same images.
     """
-    whole = means(ensemble)
-    # One member is the ensemble: measuring it again would double what evaluate's measures cost.
-    areas = dict.fromkeys(probabilities, whole)
-    if len(probabilities) > 1:
-        for member, scores in probabilities.items():
-            areas[member] = means(auroc_and_average_precision(labels, scores, resamples)[0])
+    of_ensemble = means(ensemble)
+    # A single member is the ensemble: computing its metrics again would double the time.
+    aurocs = dict.fromkeys(by_member, of_ensemble)
+    if len(by_member) > 1:
+        for member, scores in by_member.items():
+            aurocs[member] = means(auroc_and_average_precision(labels, scores, samples)[0])
     by_model: dict[str, list[PerClass]] = {}
-    for member, area in areas.items():
-        by_model.setdefault(member.model, []).append(area.value)
-    return {
-        "ensemble": {"auroc": with_ci(tuple(MEANS), whole)},
-        "members": {
-            str(member): {**member._asdict(), "auroc": with_ci(tuple(MEANS), area), "gain": _gain(area, whole)}
-            for member, area in areas.items()
-        },
-        "models": {model: _over_seeds(np.array(values)) for model, values in by_model.items()},
+    for member, auroc in aurocs.items():
+        by_model.setdefault(member.model, []).append(auroc.value)
+    return Members(
+        ensemble=EnsembleMetrics(auroc=with_ci(MEANS, of_ensemble)),
+        members={str(member): _member_metrics(member, auroc, of_ensemble) for member, auroc in aurocs.items()},
+        models={model: _model_metrics(values) for model, values in by_model.items()},
+    )
+
+
+def _member_metrics(member: Member, auroc: BootstrapDistribution, ensemble: BootstrapDistribution) -> MemberMetrics:
+    rows = zip(MEANS, *difference(auroc, ensemble), strict=True)
+    gain = {
+        name: Difference(**{key: nan_to_none(value) for key, value in zip(Difference.model_fields, row, strict=True)})
+        for name, *row in rows
     }
+    return MemberMetrics(model=member.model, seed=member.seed, auroc=with_ci(MEANS, auroc), gain=gain)
 
 
-def _gain(member: BootstrapDistribution, ensemble: BootstrapDistribution) -> Report:
-    found = difference(member, ensemble)
-    return {
-        name: {figure: nan_to_none(values[place]) for figure, values in found._asdict().items()}
-        for place, name in enumerate(MEANS)
-    }
-
-
-def _over_seeds(values: NDArray[np.float64]) -> Report:
-    """Mean and standard deviation (over n - 1) of the trainings, float [seeds, means]; one alone has no deviation."""
+def _model_metrics(over_seeds: Sequence[PerClass]) -> ModelMetrics:
+    """Return mean and standard deviation (n - 1) over the seeds; one seed has no standard deviation."""
+    values = np.array(over_seeds)
     deviations = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(len(MEANS), np.nan)
     columns = zip(MEANS, values.mean(axis=0), deviations, strict=True)
     auroc = {
-        name: {"mean": nan_to_none(mean), "standard_deviation": nan_to_none(spread)} for name, mean, spread in columns
+        name: MeanAndDeviation(mean=nan_to_none(mean), standard_deviation=nan_to_none(deviation))
+        for name, mean, deviation in columns
     }
-    return {"seeds": len(values), "auroc": auroc}
+    return ModelMetrics(seeds=len(values), auroc=auroc)

@@ -1,19 +1,19 @@
-"""Whether class maps lie on the boxes that radiologists drew, beside maps that have not seen the image.
+"""Scores of saliency maps on bounding boxes, compared with maps that do not depend on the image.
 
-Three measures, each from 0 to 1, of one map and one box (several boxes of a class on one image are scored each by
-itself; NIH's list has none):
+Three metrics from 0 to 1, each of one map and one box (several boxes of a class on one image are scored separately;
+NIH's list has none):
 
-- iou_0.1 to iou_0.7: whether the map's region and the box have an intersection over union of that or more. The region
-  is the rectangle around all that is connected to the map's maximum and at least `PEAK_SHARE` of it.
-- pointing_game: whether the maximum is inside the box (Zhang et al., Top-down Neural Attention by Excitation Backprop,
-  ECCV 2016, but without their tolerance). Where several pixels have it, as at the edge of an enlarged map, the share of
-  them that is inside: what choosing one by lot would score on average.
-- energy: the share of the map's sum that is inside the box (Wang et al., Score-CAM, CVPR Workshops 2020).
+- iou_0.1 to iou_0.7: 1 if the intersection over union of the map's region and the box is at least this. The region is
+  the bounding rectangle of the pixels that are connected to the map's maximum and at least `PEAK_FRACTION` of it.
+- pointing_game: 1 if the maximum is inside the box (Zhang et al., Top-down Neural Attention by Excitation Backprop,
+  ECCV 2016, but without their tolerance). If several pixels have the maximum, as at the edge of an upsampled map, the
+  fraction of them inside: the expected score of a random choice.
+- energy: the fraction of the map's sum inside the box (Wang et al., Score-CAM, CVPR Workshops 2020).
 
-A map of zeros points nowhere: it scores 0.
+A map of zeros scores 0.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -23,21 +23,26 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cxr.core.errors import InputError, warn
+from cxr.core.labels import CLASSES
 from cxr.core.progress import progress
 from cxr.evaluation.bootstrap import BootstrapDistribution, BootstrapSamples, Floats, average, concatenate
-from cxr.evaluation.summary import Report, nan_to_none
-from cxr.inference.saliency import upsample
+from cxr.evaluation.class_values import with_ci
+from cxr.evaluation.schema import BoxScores, Localisation, LocalisationScores, MeanBoxScores
+from cxr.inference.ensemble import mean_saliency_maps
+from cxr.inference.saliency import layer_cam_side, supported_methods, upsample
+from cxr.models.classifier import Classifier
+from cxr.models.image_store import ImageStore
 
-# The width at half maximum, as one measures any peak; not chosen by what it scores.
-PEAK_SHARE = 0.5
+PEAK_FRACTION = 0.5  # the full width at half maximum, as for any peak; not tuned
 IOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-MEASURES = (*(f"iou_{iou}" for iou in IOUS), "pointing_game", "energy")
-CENTRE_SPREAD = 0.25  # standard deviation of the centre map, share of the side
+METRIC_NAMES = (*(f"iou_{iou}" for iou in IOUS), "pointing_game", "energy")
+CENTRE_SIGMA = 0.25  # standard deviation of the centre map, fraction of the side
 Map = NDArray[Any]
 
 
 class Rectangle(NamedTuple):
-    """Upper left corner and size, in shares of the image's side."""
+    """Upper left corner and size, as fractions of the image's side."""
 
     x: float
     y: float
@@ -45,33 +50,34 @@ class Rectangle(NamedTuple):
     height: float
 
 
-def scores(maps: Iterable[Map], boxes: pd.DataFrame) -> Floats:
-    """Every measure of each map on its box, float64 [boxes, measures], in the order of `MEASURES`.
+def box_scores(maps: Iterable[Map], boxes: pd.DataFrame) -> Floats:
+    """Return every metric of each map on its box, float64 [boxes, metrics], in the order of `METRIC_NAMES`.
 
     Args:
-        maps: of each box's image and class, [side, side], 0 or more; used one at a time.
+        maps: of each box's image and class, [side, side], not negative; consumed one at a time.
         boxes: with x, y, width and height as `cxr.datasets.boxes.read_boxes` returns them.
     """
     rectangles = (Rectangle(*row) for row in boxes[list(Rectangle._fields)].to_numpy(np.float64))
-    pairs = progress(zip(maps, rectangles, strict=True), "map boxes", len(boxes), "boxes")
+    pairs = progress(zip(maps, rectangles, strict=True), "score boxes", len(boxes), "boxes")
     rows = [score(map_, box) for map_, box in pairs]
-    return np.array(rows, np.float64).reshape(len(boxes), len(MEASURES))
+    return np.array(rows, np.float64).reshape(len(boxes), len(METRIC_NAMES))
 
 
 def score(map_: Map, box: Rectangle) -> list[float]:
-    """Every measure of one map on one box."""
+    """Return every metric of one map on one box."""
     if not map_.any():
-        return [0.0] * len(MEASURES)
+        return [0.0] * len(METRIC_NAMES)
     overlap = intersection_over_union(region(map_), box)
     return [*(float(overlap >= iou) for iou in IOUS), maximum_inside(map_, box), energy_inside(map_, box)]
 
 
 def region(map_: Map) -> Rectangle:
-    """The rectangle around what is connected (by sides) to the maximum and at least `PEAK_SHARE` of it.
+    """Return the bounding rectangle of the pixels connected to the maximum that are at least `PEAK_FRACTION` of it.
 
-    Of several maxima the first in reading order counts.
+    Pixels are connected by their sides.
+    If several pixels have the maximum, the first in reading order is used.
     """
-    parts, _ = ndimage.label(map_ >= PEAK_SHARE * map_.max())
+    parts, _ = ndimage.label(map_ >= PEAK_FRACTION * map_.max())
     rows, columns = ndimage.find_objects(parts)[parts.flat[map_.argmax()] - 1]
     height, width = map_.shape
     return Rectangle(
@@ -83,7 +89,7 @@ def region(map_: Map) -> Rectangle:
 
 
 def intersection_over_union(first: Rectangle, second: Rectangle) -> float:
-    """The area that both cover, as a share of the area that either covers."""
+    """Return the area of the intersection as a fraction of the area of the union."""
     across = _overlap(first.x, first.width, second.x, second.width)
     down = _overlap(first.y, first.height, second.y, second.height)
     both = float(across * down)
@@ -91,7 +97,7 @@ def intersection_over_union(first: Rectangle, second: Rectangle) -> float:
 
 
 def maximum_inside(map_: Map, box: Rectangle) -> float:
-    """The share of the pixels with the map's maximum whose centres are inside the box: 0 or 1, where one has it."""
+    """Return the fraction of the pixels with the map's maximum whose centres are inside the box."""
     rows, columns = np.nonzero(map_ == map_.max())
     down, across = (rows + 0.5) / map_.shape[0] - box.y, (columns + 0.5) / map_.shape[1] - box.x
     inside = (across >= 0) & (across <= box.width) & (down >= 0) & (down <= box.height)
@@ -99,7 +105,7 @@ def maximum_inside(map_: Map, box: Rectangle) -> float:
 
 
 def energy_inside(map_: Map, box: Rectangle) -> float:
-    """The share of the map's sum that is inside the box; a pixel on its edge counts by the part that is inside."""
+    """Return the fraction of the map's sum inside the box; a pixel on the edge is weighted by its area inside."""
     height, width = map_.shape
     down = _overlap(np.arange(height) / height, 1 / height, box.y, box.height) * height
     across = _overlap(np.arange(width) / width, 1 / width, box.x, box.width) * width
@@ -108,9 +114,9 @@ def energy_inside(map_: Map, box: Rectangle) -> float:
 
 
 def random_maps(boxes: pd.DataFrame, side: int, grid: int) -> Iterator[Map]:
-    """A control: for each box noise of `grid` x `grid` places, enlarged as a network's map is, float64 [side, side].
+    """Yield for each box noise of `grid` x `grid` pixels, upsampled as a network's map is, float64 [side, side].
 
-    The noise is a function of the image's name and the class.
+    A control. The noise is a function of the image's name and the class.
     """
     for image, name in zip(boxes["image"], boxes["class"], strict=True):
         noise = np.random.default_rng(crc32(f"{image} {name}".encode())).random((1, grid, grid))
@@ -118,52 +124,93 @@ def random_maps(boxes: pd.DataFrame, side: int, grid: int) -> Iterator[Map]:
 
 
 def centre_maps(boxes: pd.DataFrame, side: int) -> Iterator[Map]:
-    """A control: for each box the same Gaussian in the middle of the image, float64 [side, side]."""
-    profile = np.exp(-((((np.arange(side) + 0.5) / side - 0.5) / CENTRE_SPREAD) ** 2) / 2)
+    """Yield for each box the same Gaussian at the centre of the image, float64 [side, side]. A control."""
+    profile = np.exp(-((((np.arange(side) + 0.5) / side - 0.5) / CENTRE_SIGMA) ** 2) / 2)
     for _ in range(len(boxes)):
         yield np.outer(profile, profile)
 
 
-def report(scored: Mapping[str, Floats], boxes: pd.DataFrame, resamples: BootstrapSamples) -> Report:
-    """What the boxes say of each kind of map: value, low and high (95 %) of every measure, and the counts behind them.
+def evaluate_localisation(
+    classifiers: Sequence[Classifier],
+    images: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    boxes: pd.DataFrame,
+    batch_size: int,
+    samples: BootstrapSamples,
+) -> Localisation:
+    """Score the ensemble's saliency maps and the two controls on the bounding boxes of the test images.
+
+    If a network has no saliency maps, warn and return the counts without scores.
 
     Args:
-        scored: what `scores` gave for each kind of map, the controls among them, by its name.
-        boxes: with image, class and patient.
-        resamples: of the boxes' images, one a box (`Resamples.of` the boxes' rows).
+        classifiers: the networks of the ensemble.
+        images: uint8 [all images, side, side].
+        rows: rows of `images` of the test images.
+        boxes: the result of `cxr.datasets.boxes.boxes_of_images` for the test images; may be empty.
+        batch_size: images per batch.
+        samples: bootstrap samples of the test images.
+    """
+    indices, side = boxes["row"].to_numpy(np.int64), images.shape[1]
+    samples = samples.subset(indices)
+    if boxes.empty:
+        return summarize({}, boxes, samples)
+    box_images = ImageStore(images, rows[indices], next(classifiers[0].parameters()).device)
+    columns = boxes["class"].map(CLASSES.index).to_numpy()
+    try:
+        maps: dict[str, Iterator[Map]] = {
+            name: mean_saliency_maps(method, classifiers, box_images, columns, batch_size)
+            for name, method in supported_methods(classifiers).items()
+        }
+        maps["random"] = random_maps(boxes, side, layer_cam_side(classifiers[0], side))
+        maps["centre"] = centre_maps(boxes, side)
+        scores = {name: box_scores(of_kind, boxes) for name, of_kind in maps.items()}
+    except InputError as error:
+        warn(f"no localisation: {error}")
+        scores = {}
+    return summarize(scores, boxes, samples)
 
-    Returns:
-        As JSON has it: of all boxes, of the mean over the classes that have boxes, and of each of those, every measure
-        of every kind of map; no measures where there are no boxes.
+
+def summarize(scores: Mapping[str, Floats], boxes: pd.DataFrame, samples: BootstrapSamples) -> Localisation:
+    """Average scores over all boxes, over the classes, and over the boxes of each class, with intervals.
+
+    Args:
+        scores: the result of `box_scores` for each kind of map, by its name.
+        boxes: with image, class and patient.
+        samples: bootstrap samples of the boxes' images, one image for each box.
     """
     classes = sorted(set(boxes["class"]))
-    entries: Report = {"all": counts(boxes), "mean": {"classes": len(classes)}}
-    entries |= {name: counts(boxes[boxes["class"] == name]) for name in classes}
-    for column, measure in enumerate(MEASURES if classes else ()):
-        for kind, values in scored.items():
-            found = _measured(values[:, column], boxes["class"].to_numpy(), classes, resamples)
-            for entry, value, (low, high) in zip(entries.values(), found.value, found.interval(), strict=True):
-                bounds = {"value": nan_to_none(value), "low": nan_to_none(low), "high": nan_to_none(high)}
-                entry.setdefault(measure, {})[kind] = bounds
-    return {"peak_share": PEAK_SHARE, "resamples": len(resamples.counts) - 1, "boxes": entries}
+    scored: dict[str, LocalisationScores] = {name: {} for name in ("all", "mean", *classes)}
+    for column, metric in enumerate(METRIC_NAMES if classes else ()):
+        for kind, values in scores.items():
+            distribution = _averages(values[:, column], boxes["class"].to_numpy(), classes, samples)
+            for name, interval in with_ci(scored, distribution).items():
+                scored[name].setdefault(metric, {})[kind] = interval
+    return Localisation(
+        peak_fraction=PEAK_FRACTION,
+        bootstrap_samples=len(samples),
+        all=_with_counts(boxes, scored["all"]),
+        mean=MeanBoxScores(classes=len(classes), scores=scored["mean"]),
+        classes={name: _with_counts(boxes[boxes["class"] == name], scored[name]) for name in classes},
+    )
 
 
-def counts(boxes: pd.DataFrame) -> dict[str, int]:
-    """How many boxes there are, on how many images, of how many patients."""
-    return {"boxes": len(boxes), "images": boxes["image"].nunique(), "patients": boxes["patient"].nunique()}
+def _with_counts(boxes: pd.DataFrame, scores: LocalisationScores) -> BoxScores:
+    return BoxScores(
+        boxes=len(boxes), images=boxes["image"].nunique(), patients=boxes["patient"].nunique(), scores=scores
+    )
 
 
-def _measured(
-    values: Floats, of_class: NDArray[Any], classes: list[str], resamples: BootstrapSamples
+def _averages(
+    values: Floats, class_of_box: NDArray[Any], classes: list[str], samples: BootstrapSamples
 ) -> BootstrapDistribution:
-    """The average of a measure over all boxes, then the mean over the classes, then that of each class."""
-    among = of_class[:, None] == np.array(classes)
-    of_all = average(values[:, None], np.ones((len(values), 1), bool), resamples)
-    of_classes = average(values[:, None], among, resamples)
+    """Return the average over all boxes, then the mean over the classes, then the average of each class."""
+    among = class_of_box[:, None] == np.array(classes)
+    of_all = average(values[:, None], np.ones((len(values), 1), bool), samples)
+    of_classes = average(values[:, None], among, samples)
     return concatenate(of_all, of_classes.mean(range(len(classes))), of_classes)
 
 
 def _overlap(first: Any, length: float, second: float, other_length: float) -> Any:
-    """How much of two stretches, each from a start on, is the same; an array where the first starts are one."""
+    """Return the length of the overlap of two intervals, given by start and length; an array if `first` is one."""
     ends = np.minimum(first + length, second + other_length)
     return np.maximum(ends - np.maximum(first, second), 0)

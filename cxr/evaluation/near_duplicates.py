@@ -18,8 +18,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cxr.core.errors import warn
+from cxr.core.paths import METRICS
 from cxr.core.progress import progress
 from cxr.core.tables import SPLITS
+from cxr.evaluation.schema import DuplicatePair, Duplicates
 
 SIDE = 32  # blocks along each side of a reduced film
 FINE = 3  # half waves along a side: the lowest frequency that tells films apart
@@ -34,6 +37,25 @@ _ROWS = 16  # hashes compared with all others at once
 Hashes = NDArray[np.uint64]
 Pairs = NDArray[np.int64]  # [pairs, 2]: the rows of two images
 Waves = NDArray[np.float32]  # [images, SIDE, SIDE]: cosine transforms of reduced films
+
+
+def find_duplicates(images: NDArray[np.uint8], sample: pd.DataFrame) -> Duplicates:
+    """Find pairs of images in different splits that are probably the same radiograph, and warn of them.
+
+    Never an error: only a person can tell whether they are, and training has finished by then.
+
+    Args:
+        images: uint8 [images, height, width], see `near_duplicates`.
+        sample: with the columns image and split, a row for each image.
+    """
+    pairs = near_duplicates(images, list(sample["image"]), list(sample["split"]))
+    if len(pairs):
+        first = pairs.iloc[0]
+        warn(
+            f"{len(pairs):,} pairs of images in different splits look like the same radiograph, such as "
+            f"{first['image_a']} and {first['image_b']}; see {METRICS / 'duplicates.json'}"
+        )
+    return Duplicates(pairs=[DuplicatePair.model_validate(row) for row in pairs.to_dict("records")])
 
 
 def near_duplicates(images: NDArray[np.uint8], names: list[str], splits: list[str]) -> pd.DataFrame:

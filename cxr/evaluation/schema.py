@@ -1,30 +1,37 @@
-"""The files of `metrics/`: one typed model for each, which its writer and every reader share.
+"""Typed models of the files in `metrics/`, one for each file.
 
-A number that is undefined, such as the AUROC of a class without positives, is None here and null in JSON. Confidence
-intervals have a level of 95 %.
+An undefined number, such as the AUROC of a class without positives, is None in Python and null in JSON. The confidence
+level of intervals is 95 %.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 from cxr.core.errors import InputError
 from cxr.core.files import write_json
 
 Number = float | None
-Counts = dict[str, int]
-PerClass = dict[str, Number]
+Numbers = dict[str, Number]
+FileT = TypeVar("FileT", bound=BaseModel)
 
 
-class Record(BaseModel):
-    """A group of values in a file."""
+def nan_to_none(value: float) -> Number:
+    """Return `value` as a float, or None if it is nan."""
+    return None if np.isnan(value) else float(value)
+
+
+class FileModel(BaseModel):
+    """Base of the models: unknown keys are errors, and instances are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Interval(Record):
+class Interval(FileModel):
     """A value with its confidence interval."""
 
     value: Number
@@ -38,28 +45,28 @@ class Difference(Interval):
     p_value: Number
 
 
-class BeforeAfter(Record):
+class BeforeAfter(FileModel):
     """A metric before and after calibration."""
 
     before: Number
     after: Number
 
 
-class Summary(Record):
+class Summary(FileModel):
     """`metrics/test.json`: what `dvc metrics diff` compares."""
 
     auroc: dict[str, int | float | None]
-    average_precision: PerClass
+    average_precision: Numbers
     brier: BeforeAfter
     calibration_error: BeforeAfter
-    f1: PerClass
+    f1: Numbers
     hamming_accuracy: Number
     exact_match: Number
     test_images: int
     synthetic_test_images: int
 
 
-class ClassMetrics(Record):
+class ClassMetrics(FileModel):
     """The metrics of one class at its threshold."""
 
     images: int
@@ -77,14 +84,14 @@ class ClassMetrics(Record):
     true_positives: int
 
 
-class Classes(Record):
+class Classes(FileModel):
     """`metrics/classes.json`."""
 
     synthetic: bool
     classes: dict[str, ClassMetrics]
 
 
-class Intervals(Record):
+class Intervals(FileModel):
     """`metrics/intervals.json`: by class, and for the means `mean_15` and `mean_14`."""
 
     bootstrap_samples: int
@@ -93,7 +100,7 @@ class Intervals(Record):
     average_precision: dict[str, Interval]
 
 
-class OperatingPoint(Record):
+class OperatingPoint(FileModel):
     """Rates of one class at its threshold, which applies to probabilities before calibration."""
 
     threshold: Number
@@ -103,15 +110,15 @@ class OperatingPoint(Record):
     npv: Interval
 
 
-class OperatingPoints(Record):
+class OperatingPoints(FileModel):
     """`metrics/operating_points.json`."""
 
     rule: str
     classes: dict[str, OperatingPoint]
 
 
-class ClassCalibration(Record):
-    """Calibration of one class; `not_fitted` says why its probabilities were kept, and is empty if it was fitted."""
+class ClassCalibration(FileModel):
+    """Calibration of one class. `not_fitted` gives the reason if its probabilities are left as they are, else ''."""
 
     slope: float
     intercept: float
@@ -122,19 +129,19 @@ class ClassCalibration(Record):
     calibration_error_after: Number
 
 
-class CalibrationErrors(Record):
+class CalibrationErrors(FileModel):
     """`metrics/calibration.json`."""
 
     bins: int
     classes: dict[str, ClassCalibration]
 
 
-class GroupMetrics(Record):
+class GroupMetrics(FileModel):
     """A group of patients. `auroc` has `mean`, over `classes_in_mean` classes, if the group has any of these."""
 
     images: int
     classes_in_mean: int
-    positives: Counts
+    positives: dict[str, int]
     auroc: dict[str, Interval]
 
 
@@ -145,7 +152,7 @@ class Gap(Interval):
     lowest: str | None
 
 
-class AttributeMetrics(Record):
+class AttributeMetrics(FileModel):
     """The groups of one attribute, and the largest gap between two of them for each class and for the mean."""
 
     groups: dict[str, GroupMetrics]
@@ -153,18 +160,18 @@ class AttributeMetrics(Record):
 
 
 class Subgroups(RootModel[dict[str, AttributeMetrics]]):
-    """`metrics/subgroups.json`: by attribute (sex, age, view)."""
+    """`metrics/subgroups.json`: by attribute (sex, age, view position)."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class EnsembleMetrics(Record):
+class EnsembleMetrics(FileModel):
     """Mean AUROC of the ensemble."""
 
     auroc: dict[str, Interval]
 
 
-class MemberMetrics(Record):
+class MemberMetrics(FileModel):
     """Mean AUROC of one member, and the ensemble's less the member's."""
 
     model: str
@@ -173,21 +180,21 @@ class MemberMetrics(Record):
     gain: dict[str, Difference]
 
 
-class MeanAndDeviation(Record):
+class MeanAndDeviation(FileModel):
     """Mean and standard deviation over training seeds."""
 
     mean: Number
     standard_deviation: Number
 
 
-class ModelMetrics(Record):
+class ModelMetrics(FileModel):
     """Mean AUROC of one model over its training seeds."""
 
     seeds: int
     auroc: dict[str, MeanAndDeviation]
 
 
-class Members(Record):
+class Members(FileModel):
     """`metrics/members.json`."""
 
     ensemble: EnsembleMetrics
@@ -195,27 +202,27 @@ class Members(Record):
     models: dict[str, ModelMetrics]
 
 
-Scores = dict[str, dict[str, Interval]]  # by measure, then by kind of saliency map
+LocalisationScores = dict[str, dict[str, Interval]]  # by metric, then by kind of saliency map
 
 
-class BoxScores(Record):
+class BoxScores(FileModel):
     """Scores of saliency maps on a set of bounding boxes."""
 
     boxes: int
     images: int
     patients: int
-    scores: Scores
+    scores: LocalisationScores
 
 
-class MeanBoxScores(Record):
+class MeanBoxScores(FileModel):
     """The mean of the scores over classes."""
 
     classes: int
-    scores: Scores
+    scores: LocalisationScores
 
 
-class Localisation(Record):
-    """`metrics/localisation.json`: no scores if test has no boxes, or if a network has no saliency maps."""
+class Localisation(FileModel):
+    """`metrics/localisation.json`; without scores if test has no boxes, or if a network has no saliency maps."""
 
     peak_fraction: float
     bootstrap_samples: int
@@ -224,22 +231,22 @@ class Localisation(Record):
     classes: dict[str, BoxScores]
 
 
-class SplitSummary(Record):
+class SplitSummary(FileModel):
     """Counts of one split."""
 
     images: int
     patients: int
-    positives: Counts
+    positives: dict[str, int]
 
 
-class DataSummary(Record):
+class DataSummary(FileModel):
     """`metrics/data.json`."""
 
     name: str
     splits: dict[str, SplitSummary]
 
 
-class DuplicatePair(Record):
+class DuplicatePair(FileModel):
     """Two images in different splits that look alike."""
 
     image_a: str
@@ -250,14 +257,14 @@ class DuplicatePair(Record):
     correlation: float
 
 
-class Duplicates(Record):
+class Duplicates(FileModel):
     """`metrics/duplicates.json`."""
 
     pairs: list[DuplicatePair]
 
 
-class Metrics(Record):
-    """All files of `metrics/`, a field each."""
+class PredictionMetrics(FileModel):
+    """The metrics that follow from labels and predicted probabilities."""
 
     test: Summary
     classes: Classes
@@ -266,44 +273,76 @@ class Metrics(Record):
     calibration: CalibrationErrors
     subgroups: Subgroups
     members: Members
+
+
+class Metrics(PredictionMetrics):
+    """All files in `metrics/`: the field NAME is the file NAME.json."""
+
     localisation: Localisation
     data: DataSummary
     duplicates: Duplicates
 
     def write(self, folder: Path) -> None:
-        """Write each field to `folder/FIELD.json`."""
+        """Write each field to `folder/NAME.json`."""
         for name in type(self).model_fields:
             write_json(getattr(self, name).model_dump(mode="json"), folder / f"{name}.json")
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read what `write` wrote.
+        """Read the files that `write` writes.
 
         Raises:
-            InputError: if a file is missing, or is not one that `write` writes.
+            InputError: if a file is missing, is not JSON, or was written by another version of this project.
         """
-        texts = {}
-        for name in cls.model_fields:
-            path = folder / f"{name}.json"
-            try:
-                texts[name] = path.read_text(encoding="utf-8")
-            except (FileNotFoundError, UnicodeDecodeError):
-                raise InputError(f"there is no readable {path}; run `dvc repro`") from None
-        return cls.parse(texts, folder)
+        return cls.parse({name: read_text(folder / f"{name}.json") for name in cls.model_fields}, folder)
 
     @classmethod
-    def parse(cls, texts: dict[str, str], source: object) -> Self:
-        """Build from the JSON text of each field.
+    def parse(cls, texts: Mapping[str, str], source: object) -> Self:
+        """Build from the JSON text of each field; errors name `source`.
 
         Raises:
-            InputError: naming `source`, if a text is not one that `write` writes.
+            InputError: if a text is missing, is not JSON, or was written by another version of this project.
         """
-        values = {name: json.loads(texts[name]) for name in cls.model_fields}
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            location = ".".join(map(str, problem["loc"]))
-            raise InputError(
-                f"{source} was written by another version of this project ({location}: {problem['msg']}); run `dvc repro`"
-            ) from None
+        return validate(cls, {name: parse_json(text, f"{source}: {name}.json") for name, text in texts.items()}, source)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of the file at `path`.
+
+    Raises:
+        InputError: if it is missing or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"there is no {path}; run `dvc repro`") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a text file; run `dvc repro`") from None
+
+
+def parse_json(text: str, source: object) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        InputError: naming `source`, if `text` is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{source} is not JSON ({error}); run `dvc repro`") from None
+
+
+def validate(model: type[FileT], values: object, source: object) -> FileT:
+    """Build `model` from JSON values.
+
+    Raises:
+        InputError: naming `source` and the first field that does not fit.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        location = ".".join(map(str, problem["loc"]))
+        raise InputError(
+            f"{source} was written by another version of this project ({location}: {problem['msg']}); run `dvc repro`"
+        ) from None

@@ -1,64 +1,93 @@
-"""Subgroups of patients: whether the networks serve women and men, young and old, and both views alike."""
+"""AUROC in subgroups of patients by sex, age and view position, and the largest gaps between groups."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.core.labels import CLASSES
-from cxr.evaluation.metrics import Labels, PerClass, negatives, positives
+from cxr.evaluation.bootstrap import BootstrapDistribution, BootstrapSamples, difference
+from cxr.evaluation.class_values import with_ci
+from cxr.evaluation.metrics import Labels, PerClass, Scores, negatives, positives
+from cxr.evaluation.ranking import auroc_and_average_precision
+from cxr.evaluation.schema import AttributeMetrics, Gap, GroupMetrics, Subgroups, nan_to_none
 
-Group = tuple[str, str]  # an attribute and its value: ("sex", "F")
+Group = tuple[str, str]  # an attribute and its value, such as ("sex", "F")
 Mask = NDArray[np.bool_]
 
 ATTRIBUTES = ("sex", "age", "view")
-UNKNOWN = "unknown"
-# From these years on: children, whose chests look otherwise, and adults in bands with thousands of NIH's images each.
+UNKNOWN_GROUP = "unknown"
+# First year of each band: children, whose chests look different, and adults in bands with thousands of NIH's images.
 AGE_BANDS = {"under 18": 0, "18-39": 18, "40-59": 40, "60 and over": 60}
-# With 10 positives, an AUROC of 0.8 has a standard error of 0.08 by Hanley and McNeil's formula (1982), and more where
-# they are of few patients: fewer say nothing about a group.
-FEWEST = 10
+# With 10 positives, an AUROC of 0.8 has a standard error of 0.08 (Hanley and McNeil 1982), more if they are of few
+# patients.
+MIN_GROUP_IMAGES = 10
+
+
+def subgroup_metrics(table: pd.DataFrame, labels: Labels, scores: Scores, samples: BootstrapSamples) -> Subgroups:
+    """Compute the AUROC of each class in each group, and the largest gap between two groups of an attribute.
+
+    A class needs `MIN_GROUP_IMAGES` positives and negatives in a group to have an AUROC there. The mean of a group is
+    over the classes that all groups of its attribute have, so that means can be compared; a group without any class has
+    no mean. The largest of several gaps is above 0 by chance alone: its interval is that of the difference of the two
+    groups, and does not account for their selection.
+
+    Args:
+        table: with the columns sex, age and view.
+        labels: uint8 [images, 15], 0, 1 or `UNKNOWN`.
+        scores: float [images, 15].
+        samples: bootstrap samples of the same images.
+    """
+    masks = groups(table)
+    aurocs = {group: _group_auroc(mask, labels, scores, samples) for group, mask in masks.items()}
+    values = {group: auroc.value for group, auroc in aurocs.items()}
+    gaps = largest_gaps(values)
+    metrics = {}
+    for attribute in dict.fromkeys(attribute for attribute, _ in masks):
+        shared = shared_classes(values, attribute)
+        by_name = {
+            name: _group_metrics(labels[mask], aurocs[of, name], shared)
+            for (of, name), mask in masks.items()
+            if of == attribute
+        }
+        rows = gaps[gaps["attribute"] == attribute]
+        largest = {
+            name: _gap(highest, lowest, name, {group: aurocs[attribute, group] for group in by_name}, shared)
+            for name, highest, lowest in zip(rows["class"], rows["highest"], rows["lowest"], strict=True)
+        }
+        metrics[attribute] = AttributeMetrics(groups=by_name, largest_gap=largest)
+    return Subgroups(metrics)
 
 
 def groups(table: pd.DataFrame) -> dict[Group, Mask]:
-    """Which images of `table`, with the columns sex, age (years) and view, are of each group: bool [images].
+    """Return a mask of the images of each group, bool [images].
 
-    The groups of one attribute part the images: each is in exactly one. A missing value is in the group `UNKNOWN`;
-    groups without images are left out.
+    The groups of one attribute partition the images. Missing values form the group `UNKNOWN_GROUP`; groups without
+    images are left out.
+
+    Args:
+        table: with the columns sex, age (years) and view.
     """
-    found = {}
+    nonempty = {}
     for attribute in ATTRIBUTES:
         values = _age_band(table["age"]) if attribute == "age" else _value(table[attribute])
-        order = [*AGE_BANDS, UNKNOWN] if attribute == "age" else sorted(set(values))
+        order = [*AGE_BANDS, UNKNOWN_GROUP] if attribute == "age" else sorted(set(values))
         masks = {(attribute, value): values == value for value in order}
-        found.update({group: mask for group, mask in masks.items() if mask.any()})
-    return found
+        nonempty.update({group: mask for group, mask in masks.items() if mask.any()})
+    return nonempty
 
 
 def enough(labels: Labels) -> Mask:
-    """Which classes have `FEWEST` positives and `FEWEST` negatives or more in `labels`: bool [classes]."""
-    return (positives(labels) >= FEWEST) & (negatives(labels) >= FEWEST)
-
-
-def counts(masks: Mapping[Group, Mask], labels: Labels) -> pd.DataFrame:
-    """A row for each group and class: attribute, group, class, images, positives, and whether they are `enough`.
-
-    `labels` is uint8 [images, 15].
-    """
-    rows = [
-        (*group, name, int(mask.sum()), int(count), bool(sufficient))
-        for group, mask in masks.items()
-        for name, count, sufficient in zip(CLASSES, positives(labels[mask]), enough(labels[mask]), strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["attribute", "group", "class", "images", "positives", "enough"])
+    """Return the classes with at least `MIN_GROUP_IMAGES` positives and as many negatives, bool [classes]."""
+    return (positives(labels) >= MIN_GROUP_IMAGES) & (negatives(labels) >= MIN_GROUP_IMAGES)
 
 
 def shared_classes(values: Mapping[Group, PerClass], attribute: str) -> Mask:
-    """The classes that all groups of `attribute` have a value of, bool [classes].
+    """Return the classes that are defined in all groups of `attribute`, bool [classes].
 
-    Only over these can the means of groups be compared. `UNKNOWN`, and groups without any value, are not counted.
+    Means of groups can only be compared over these. `UNKNOWN_GROUP` and groups without any value are not considered.
     """
     compared = _compared(values, attribute)
     if not compared:
@@ -67,20 +96,17 @@ def shared_classes(values: Mapping[Group, PerClass], attribute: str) -> Mask:
 
 
 def largest_gaps(values: Mapping[Group, PerClass]) -> pd.DataFrame:
-    """The two groups of each attribute that lie farthest apart, for each of the 15 classes and their mean.
-
-    The largest of several differences is above 0 by chance alone, and the more so the smaller the groups: it means
-    nothing without the interval of the difference between the two groups that it names.
+    """Find the two groups of each attribute with the largest difference, for each of the 15 classes and their mean.
 
     Args:
-        values: of each group, float [15]; nan for classes of which a group has not `enough`.
+        values: of each group, float [15]; nan for undefined classes.
 
     Returns:
-        A row for each attribute and class: attribute, class, highest and lowest (groups), gap, and classes, the number
-        that the row is about: 1, or for `mean` those of `shared_classes`. Where fewer than two groups have a value,
-        the groups are empty and the gap is nan. The group `UNKNOWN` is left out.
+        A row for each attribute and class, with the columns attribute, class, highest and lowest (groups), gap, and
+        classes (their number: 1, or for `mean` that of `shared_classes`). If fewer than two groups have a value, the
+        groups are empty and the gap is nan. `UNKNOWN_GROUP` is left out.
     """
-    rows: list[tuple[Any, ...]] = []
+    rows: list[tuple[str, str, str, str, float, int]] = []
     for attribute in dict.fromkeys(attribute for attribute, _ in values):
         compared = _compared(values, attribute)
         for column, name in enumerate(CLASSES):
@@ -92,16 +118,47 @@ def largest_gaps(values: Mapping[Group, PerClass]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["attribute", "class", "highest", "lowest", "gap", "classes"])
 
 
+def _group_auroc(mask: Mask, labels: Labels, scores: Scores, samples: BootstrapSamples) -> BootstrapDistribution:
+    """Return the AUROC within a group; nan for classes with too few images."""
+    auroc, _ = auroc_and_average_precision(labels[mask], scores[mask], samples.subset(mask))
+    return replace(auroc, value=np.where(enough(labels[mask]), auroc.value, np.nan))
+
+
+def _group_metrics(labels: Labels, auroc: BootstrapDistribution, shared: Mask) -> GroupMetrics:
+    in_mean = np.flatnonzero(shared & ~np.isnan(auroc.value)).tolist()
+    mean = with_ci(("mean",), auroc.mean(in_mean)) if in_mean else {}
+    return GroupMetrics(
+        images=len(labels),
+        classes_in_mean=len(in_mean),
+        positives=dict(zip(CLASSES, positives(labels).tolist(), strict=True)),
+        auroc={**mean, **with_ci(CLASSES, auroc)},
+    )
+
+
+def _gap(highest: str, lowest: str, name: str, aurocs: Mapping[str, BootstrapDistribution], shared: Mask) -> Gap:
+    """Return the difference between two groups for the class `name` or the mean, with its interval."""
+    if not highest:
+        return Gap(highest=None, lowest=None, value=None, low=None, high=None)
+    first, second = aurocs[lowest], aurocs[highest]
+    if name == "mean":
+        columns = np.flatnonzero(shared).tolist()
+        compared, column = difference(first.mean(columns), second.mean(columns)), 0
+    else:
+        compared, column = difference(first, second), CLASSES.index(name)
+    value, low, high = (nan_to_none(part[column]) for part in (compared.value, compared.low, compared.high))
+    return Gap(highest=highest, lowest=lowest, value=value, low=low, high=high)
+
+
 def _compared(values: Mapping[Group, PerClass], attribute: str) -> dict[str, PerClass]:
     return {
         group: value
         for (of, group), value in values.items()
-        if of == attribute and group != UNKNOWN and not np.isnan(value).all()
+        if of == attribute and group != UNKNOWN_GROUP and not np.isnan(value).all()
     }
 
 
 def _farthest(values: dict[str, float]) -> tuple[str, str, float]:
-    """The highest group, the lowest, and the difference of their values, of those that have one."""
+    """Return the groups with the highest and the lowest defined value, and the difference."""
     defined = {group: value for group, value in values.items() if not np.isnan(value)}
     if len(defined) < 2:
         return "", "", float("nan")
@@ -113,9 +170,9 @@ def _age_band(ages: pd.Series) -> NDArray[np.object_]:
     years = ages.to_numpy(np.float64, na_value=np.nan)
     band = np.searchsorted(list(AGE_BANDS.values()), years, side="right") - 1
     names = np.array(list(AGE_BANDS), object)
-    # Sorting puts nan after all numbers, into the last band.
-    return np.where(np.isnan(years), UNKNOWN, names[band])
+    # searchsorted puts nan after all numbers, into the last band.
+    return np.where(np.isnan(years), UNKNOWN_GROUP, names[band])
 
 
 def _value(values: pd.Series) -> NDArray[np.object_]:
-    return values.fillna("").replace("", UNKNOWN).to_numpy(object)
+    return values.fillna("").replace("", UNKNOWN_GROUP).to_numpy(object)

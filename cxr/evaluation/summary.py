@@ -1,26 +1,21 @@
-"""What evaluate reports of test: headlines, and what stands behind them, as JSON has it.
+"""The metrics of the test images: everything that follows from labels and predicted probabilities.
 
-All 95 % intervals use the same bootstrap samples (`cxr.evaluation.bootstrap`). An undefined number is null.
+All 95 % intervals use the same bootstrap samples (`cxr.evaluation.bootstrap`).
 """
 
-from dataclasses import replace
-from typing import Any
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr.core.labels import CLASSES, FINDINGS
+from cxr.core.labels import CLASSES, UNKNOWN, label_matrix
 from cxr.core.tables import SPLITS
-from cxr.evaluation.bootstrap import (
-    BootstrapDistribution,
-    BootstrapSamples,
-    auroc_and_average_precision,
-    concatenate,
-    difference,
-    proportion,
-)
+from cxr.evaluation.bootstrap import BootstrapDistribution, BootstrapSamples, proportion
 from cxr.evaluation.calibration import Calibration, brier_score, expected_calibration_error
+from cxr.evaluation.class_values import MEANS, with_ci, with_means
+from cxr.evaluation.decisions import Decisions
+from cxr.evaluation.ensemble_gain import ensemble_gain
 from cxr.evaluation.metrics import (
     Labels,
     PerClass,
@@ -34,33 +29,88 @@ from cxr.evaluation.metrics import (
     positives,
     precision_recall_f1,
 )
-from cxr.evaluation.subgroups import Group, counts, enough, groups, largest_gaps, shared_classes
+from cxr.evaluation.ranking import auroc_and_average_precision
+from cxr.evaluation.schema import (
+    BeforeAfter,
+    CalibrationErrors,
+    ClassCalibration,
+    Classes,
+    ClassMetrics,
+    FileT,
+    Intervals,
+    OperatingPoint,
+    OperatingPoints,
+    PredictionMetrics,
+    SplitSummary,
+    Summary,
+    nan_to_none,
+)
+from cxr.evaluation.subgroups import subgroup_metrics
 from cxr.evaluation.thresholds import Rule
-
-# Which classes each mean is over.
-MEANS = {
-    "mean_15": list(range(len(CLASSES))),
-    "mean_14": [column for column, name in enumerate(CLASSES) if name in FINDINGS],
-}
-Report = dict[str, Any]
+from cxr.models.members import Member
 
 
-def means(class_metrics: BootstrapDistribution) -> BootstrapDistribution:
-    """The means of a measure of the 15 classes, in the order of `MEANS`."""
-    return concatenate(*(class_metrics.mean(columns) for columns in MEANS.values()))
+class Predictions(NamedTuple):
+    """Images with their labels and the probabilities that the ensemble predicts, before calibration."""
+
+    table: pd.DataFrame  # image, patient, age, sex and view
+    labels: Labels  # uint8 [images, 15]; `UNKNOWN` for classes that a member was not trained on
+    by_member: dict[Member, NDArray[np.float64]]  # [images, 15]
+    probabilities: NDArray[np.float64]  # [images, 15], the mean of the members
+
+    def subset(self, mask: NDArray[np.bool_]) -> Self:
+        """Return the images for which `mask` is true."""
+        by_member = {member: values[mask] for member, values in self.by_member.items()}
+        return type(self)(self.table[mask], self.labels[mask], by_member, self.probabilities[mask])
 
 
-def with_means(class_metrics: BootstrapDistribution) -> BootstrapDistribution:
-    """The means over 15 and 14 classes, then the classes."""
-    return concatenate(means(class_metrics), class_metrics)
+def average_members(table: pd.DataFrame, by_member: dict[Member, NDArray[np.float64]]) -> Predictions:
+    """Average the members' probabilities.
+
+    Args:
+        table: the images, with the columns image, patient, age, sex, view and the 15 classes.
+        by_member: probabilities of each member, [images, 15]; nan for classes that it was not trained on.
+    """
+    probabilities = np.mean(list(by_member.values()), axis=0)
+    labels = np.where(np.isnan(probabilities), np.uint8(UNKNOWN), label_matrix(table))
+    return Predictions(table, labels, by_member, probabilities)
 
 
-def class_metrics(
-    labels: NDArray[np.uint8], probabilities: NDArray[np.float64], thresholds: NDArray[np.float64]
-) -> pd.DataFrame:
-    """All measures, a row a class; nan where a class has no positives or no negatives to measure them on."""
-    decisions = probabilities >= thresholds
-    counts = confusion(labels, decisions)
+def evaluate_test_images(
+    test: Predictions, decisions: Decisions, samples: BootstrapSamples, calibration_bins: int
+) -> PredictionMetrics:
+    """Compute all metrics that follow from labels and predicted probabilities.
+
+    Args:
+        test: the test images.
+        decisions: thresholds and calibration, fitted on validation.
+        samples: bootstrap samples of the test images.
+        calibration_bins: number of bins of the calibration error.
+    """
+    labels, probabilities, thresholds = test.labels, test.probabilities, decisions.thresholds
+    predicted_positive = probabilities >= thresholds
+    areas, precisions = auroc_and_average_precision(labels, probabilities, samples)
+    members = ensemble_gain(labels, test.by_member, areas, samples)
+    errors = calibration_errors(labels, probabilities, decisions.calibration, calibration_bins)
+    classes = class_metrics(labels, probabilities, thresholds)
+    return PredictionMetrics(
+        test=summary_metrics(classes, errors, len(labels), synthetic=decisions.synthetic),
+        classes=Classes(synthetic=decisions.synthetic, classes=_by_class(ClassMetrics, classes)),
+        intervals=intervals(areas, precisions, samples),
+        operating_points=operating_points(labels, predicted_positive, thresholds, decisions.rule, samples),
+        calibration=CalibrationErrors(bins=calibration_bins, classes=_by_class(ClassCalibration, errors)),
+        subgroups=subgroup_metrics(test.table, labels, probabilities, samples),
+        members=members,
+    )
+
+
+def class_metrics(labels: Labels, probabilities: Scores, thresholds: PerClass) -> pd.DataFrame:
+    """Return a table of the fields of `ClassMetrics`, a row for each class; nan if undefined.
+
+    `attrs["exact_match"]` is the fraction of images for which all known labels are predicted correctly.
+    """
+    predicted_positive = probabilities >= thresholds
+    counts = confusion(labels, predicted_positive)
     table = pd.DataFrame(
         {
             "images": label_mask(labels).sum(axis=0),
@@ -68,95 +118,89 @@ def class_metrics(
             "auroc": auroc(labels, probabilities),
             "average_precision": average_precision(labels, probabilities),
             "threshold": thresholds,
-            "accuracy": accuracy(labels, decisions),
+            "accuracy": accuracy(labels, predicted_positive),
         },
         index=pd.Index(CLASSES, name="class"),
     )
     table[["precision", "recall", "f1"]] = precision_recall_f1(counts)
     table[["true_negatives", "false_positives", "false_negatives", "true_positives"]] = counts
-    table.attrs["exact_match"] = float(((labels == decisions) | ~label_mask(labels)).all(axis=1).mean())
+    table.attrs["exact_match"] = float(((labels == predicted_positive) | ~label_mask(labels)).all(axis=1).mean())
     return table
 
 
-def summary_metrics(test: pd.DataFrame, errors: pd.DataFrame, images: int, synthetic: bool) -> dict[str, Any]:
-    """What `dvc metrics diff` compares: plain numbers, null where there is none."""
-    areas, precisions = test["auroc"].to_numpy(), test["average_precision"].to_numpy()
-    return {
-        "auroc": {
+def summary_metrics(classes: pd.DataFrame, errors: pd.DataFrame, images: int, *, synthetic: bool) -> Summary:
+    """Return the values that `dvc metrics diff` compares.
+
+    Args:
+        classes: the result of `class_metrics`.
+        errors: the result of `calibration_errors`.
+        images: number of test images.
+        synthetic: whether the images are synthetic.
+    """
+    areas, precisions = classes["auroc"].to_numpy(), classes["average_precision"].to_numpy()
+    return Summary(
+        auroc={
             **{name: nan_to_none(nanmean(areas[columns])) for name, columns in MEANS.items()},
             **{f"classes_in_{name}": int(np.isfinite(areas[columns]).sum()) for name, columns in MEANS.items()},
-            **{name: nan_to_none(value) for name, value in test["auroc"].items()},
+            **{str(name): nan_to_none(value) for name, value in classes["auroc"].items()},
         },
-        "average_precision": {name: nan_to_none(nanmean(precisions[columns])) for name, columns in MEANS.items()},
-        "brier": {when: float(errors[f"brier_{when}"].mean()) for when in ("before", "after")},
-        "calibration_error": {when: float(errors[f"calibration_error_{when}"].mean()) for when in ("before", "after")},
-        "f1": {"mean_15": nan_to_none(nanmean(test["f1"].to_numpy()))},
-        "hamming_accuracy": float(test["accuracy"].mean()),
-        "exact_match": test.attrs["exact_match"],
-        "test_images": images,
-        "synthetic_test_images": images if synthetic else 0,
-    }
+        average_precision={name: nan_to_none(nanmean(precisions[columns])) for name, columns in MEANS.items()},
+        brier=_mean_before_after(errors, "brier"),
+        calibration_error=_mean_before_after(errors, "calibration_error"),
+        f1={"mean_15": nan_to_none(nanmean(classes["f1"].to_numpy()))},
+        hamming_accuracy=nan_to_none(classes["accuracy"].mean()),
+        exact_match=nan_to_none(classes.attrs["exact_match"]),
+        test_images=images,
+        synthetic_test_images=images if synthetic else 0,
+    )
 
 
-def splits(sample: pd.DataFrame) -> Report:
-    """Images, patients, and images with each class, of each split."""
-    parts = {name: sample[sample["split"] == name] for name in SPLITS}
-    return {
-        name: {
-            "images": len(part),
-            "patients": part["patient"].nunique(),
-            "positives": {label: int((part[label] == 1).sum()) for label in CLASSES},
-        }
-        for name, part in parts.items()
-    }
-
-
-def by_class(table: pd.DataFrame) -> dict[str, dict[str, float | str | None]]:
-    """A table with a row a class, as JSON has it."""
-    return {
-        str(name): {str(key): value if isinstance(value, str) else nan_to_none(value) for key, value in row.items()}
-        for name, row in table.to_dict("index").items()
-    }
-
-
-def intervals(areas: BootstrapDistribution, precisions: BootstrapDistribution, resamples: BootstrapSamples) -> Report:
-    """Value, low and high of both measures, for the means and each class."""
-    draws, patients = resamples.counts.shape
-    measures = {"auroc": areas, "average_precision": precisions}
-    return {
-        "resamples": draws - 1,
-        "patients": patients,
-        **{name: with_ci((*MEANS, *CLASSES), with_means(class_metrics)) for name, class_metrics in measures.items()},
-    }
+def intervals(areas: BootstrapDistribution, precisions: BootstrapDistribution, samples: BootstrapSamples) -> Intervals:
+    """Return AUROC and average precision with intervals, for the means and each class."""
+    names = (*MEANS, *CLASSES)
+    return Intervals(
+        bootstrap_samples=len(samples),
+        patients=samples.counts.shape[1],
+        auroc=with_ci(names, with_means(areas)),
+        average_precision=with_ci(names, with_means(precisions)),
+    )
 
 
 def operating_points(
-    labels: Labels, decisions: NDArray[np.bool_], thresholds: PerClass, rule: Rule, resamples: BootstrapSamples
-) -> Report:
-    """Threshold, sensitivity, specificity, PPV and NPV of each class; `decisions` are bool [images, 15]."""
-    positive, negative, called = labels == 1, labels == 0, decisions
+    labels: Labels, predicted_positive: NDArray[np.bool_], thresholds: PerClass, rule: Rule, samples: BootstrapSamples
+) -> OperatingPoints:
+    """Return threshold, sensitivity, specificity, PPV and NPV of each class.
+
+    Args:
+        labels: uint8 [images, 15], 0, 1 or `UNKNOWN`.
+        predicted_positive: bool [images, 15].
+        thresholds: float [15].
+        rule: the rule by which thresholds were chosen.
+        samples: bootstrap samples of the same images.
+    """
+    positive, negative, is_labelled = labels == 1, labels == 0, label_mask(labels)
     rates = {
-        "sensitivity": proportion(called, positive, resamples),
-        "specificity": proportion(~called, negative, resamples),
-        "ppv": proportion(positive, called & label_mask(labels), resamples),
-        "npv": proportion(negative, ~called & label_mask(labels), resamples),
+        "sensitivity": proportion(predicted_positive, positive, samples),
+        "specificity": proportion(~predicted_positive, negative, samples),
+        "ppv": proportion(positive, predicted_positive & is_labelled, samples),
+        "npv": proportion(negative, ~predicted_positive & is_labelled, samples),
     }
-    measured = {name: with_ci(CLASSES, class_metrics) for name, class_metrics in rates.items()}
+    by_rate = {rate: with_ci(CLASSES, distribution) for rate, distribution in rates.items()}
     points = {
-        name: {"threshold": nan_to_none(threshold), **{rate: entry[name] for rate, entry in measured.items()}}
+        name: OperatingPoint(threshold=nan_to_none(threshold), **{rate: by_rate[rate][name] for rate in rates})
         for name, threshold in zip(CLASSES, thresholds, strict=True)
     }
-    return {"rule": rule, "classes": points}
+    return OperatingPoints(rule=rule, classes=points)
 
 
 def calibration_errors(labels: Labels, probabilities: Scores, calibration: Calibration, bins: int) -> pd.DataFrame:
-    """Brier score and expected calibration error before and after, a row a class."""
+    """Return a table of the fields of `ClassCalibration`, a row for each class; nan if undefined."""
     after = calibration.apply(probabilities)
     return pd.DataFrame(
         {
             "slope": calibration.slope,
             "intercept": calibration.intercept,
-            "kept_because": calibration.kept_because,
+            "not_fitted": calibration.not_fitted,
             "brier_before": brier_score(labels, probabilities),
             "brier_after": brier_score(labels, after),
             "calibration_error_before": expected_calibration_error(labels, probabilities, bins),
@@ -166,68 +210,28 @@ def calibration_errors(labels: Labels, probabilities: Scores, calibration: Calib
     )
 
 
-def subgroups(table: pd.DataFrame, labels: Labels, probabilities: Scores, resamples: BootstrapSamples) -> Report:
-    """AUROC of each class in each group of patients, and between which groups it differs most.
-
-    A class is shown in a group that has enough of it to say anything. The mean of a group is over the classes that all
-    groups of its attribute have, so that means can be compared; a group without any class has none. The largest of
-    several gaps is above 0 by chance alone: its interval is that of the difference of the two groups that it names, and
-    knows nothing of the choice.
-    """
-    masks = groups(table)
-    aurocs = {group: _auroc_of(mask, labels, probabilities, resamples) for group, mask in masks.items()}
-    values = {group: found.value for group, found in aurocs.items()}
-    sizes = counts(masks, labels)
-    report: Report = {}
-    for (attribute, name), found in aurocs.items():
-        in_mean = np.flatnonzero(shared_classes(values, attribute) & ~np.isnan(found.value))
-        rows = sizes[(sizes["attribute"] == attribute) & (sizes["group"] == name)]
-        report.setdefault(attribute, {"groups": {}})["groups"][name] = {
-            "images": int(masks[attribute, name].sum()),
-            "classes_in_mean": len(in_mean),
-            "positives": dict(zip(rows["class"], rows["positives"].tolist(), strict=True)),
-            "auroc": {**_mean_entry(found, in_mean), **with_ci(CLASSES, found)},
-        }
-    for row in largest_gaps(values).to_dict("records"):
-        shared = np.flatnonzero(shared_classes(values, row["attribute"]))
-        report[row["attribute"]].setdefault("largest_gap", {})[row["class"]] = _gap(row, aurocs, shared)
-    return report
+def split_summaries(sample: pd.DataFrame) -> dict[str, SplitSummary]:
+    """Count the images, the patients, and the images with each class, of each split."""
+    return {split: _split_summary(sample[sample["split"] == split]) for split in SPLITS}
 
 
-def _auroc_of(
-    mask: NDArray[np.bool_], labels: Labels, probabilities: Scores, resamples: BootstrapSamples
-) -> BootstrapDistribution:
-    """AUROC within a group; nan for the classes of which it has not enough."""
-    found, _ = auroc_and_average_precision(labels[mask], probabilities[mask], resamples.of(mask))
-    return replace(found, value=np.where(enough(labels[mask]), found.value, np.nan))
+def _split_summary(part: pd.DataFrame) -> SplitSummary:
+    return SplitSummary(
+        images=len(part),
+        patients=part["patient"].nunique(),
+        positives={name: int((part[name] == 1).sum()) for name in CLASSES},
+    )
 
 
-def _gap(row: dict[Any, Any], aurocs: dict[Group, BootstrapDistribution], shared: NDArray[np.intp]) -> Report:
-    """The difference of the two groups of a row of `largest_gaps`, with its interval."""
-    if not row["highest"]:
-        return {"highest": None, "lowest": None, "value": None, "low": None, "high": None}
-    lowest, highest = (aurocs[row["attribute"], row[end]] for end in ("lowest", "highest"))
-    if row["class"] == "mean":
-        found, column = difference(lowest.mean(list(shared)), highest.mean(list(shared))), 0
-    else:
-        found, column = difference(lowest, highest), CLASSES.index(row["class"])
-    entry = {name: nan_to_none(getattr(found, name)[column]) for name in ("value", "low", "high")}
-    return {"highest": row["highest"], "lowest": row["lowest"], **entry}
+def _mean_before_after(errors: pd.DataFrame, name: str) -> BeforeAfter:
+    """Return the mean over the classes with labels."""
+    before, after = (nan_to_none(errors[f"{name}_{when}"].mean()) for when in ("before", "after"))
+    return BeforeAfter(before=before, after=after)
 
 
-def _mean_entry(found: BootstrapDistribution, columns: NDArray[np.intp]) -> Report:
-    return with_ci(("mean",), found.mean(list(columns))) if len(columns) else {}
-
-
-def with_ci(names: tuple[str, ...], class_metrics: BootstrapDistribution) -> Report:
-    """Value, low and high of each class of a measure, whose names are `names`."""
-    bounds = class_metrics.interval()
+def _by_class(model: type[FileT], table: pd.DataFrame) -> dict[str, FileT]:
+    """Build `model` from each row of a table whose columns are its fields."""
     return {
-        name: {"value": nan_to_none(value), "low": nan_to_none(low), "high": nan_to_none(high)}
-        for name, value, (low, high) in zip(names, class_metrics.value, bounds, strict=True)
+        str(name): model.model_validate({key: None if pd.isna(value) else value for key, value in row.items()})
+        for name, row in table.to_dict("index").items()
     }
-
-
-def nan_to_none(value: float) -> float | None:
-    """As JSON has it: null for nan."""
-    return None if np.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""The trained ensemble: loading its members, their probabilities, and their mean saliency maps."""
+"""The trained ensemble: load its members, predict probabilities, and average saliency maps."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from cxr.models.classifier import Classifier
 from cxr.models.device import translate_torch_errors
 from cxr.models.image_store import ImageStore
 from cxr.models.members import Member
-from cxr.models.model_file import load_model, read_description
+from cxr.models.model_file import load_model
 
 
 class LoadedMember(NamedTuple):
@@ -36,14 +36,14 @@ def load_members(members: Sequence[Member], image_size: int, device: torch.devic
     return [_load_member(member, image_size, device) for member in members]
 
 
-def check_no_leak(members: Sequence[Member], patients: set[int]) -> None:
+def check_no_leak(members: Sequence[LoadedMember], patients: set[int]) -> None:
     """Check that no member was trained or validated on any of `patients`, by the description of its model file.
 
     Raises:
         InputError: naming the model file and one of the patients.
     """
-    for member in members:
-        seen = sorted(patients & set(read_description(member.file).get("patients", [])))
+    for member, _, description in members:
+        seen = sorted(patients & set(description.get("patients", [])))
         if seen:
             raise InputError(
                 f"{member.file} was trained on {len(seen):,} patients of test, such as {seen[0]}: its metrics would be "
@@ -73,14 +73,14 @@ def untrained_columns(description: dict[str, Any]) -> list[int]:
 
 
 def mean_saliency_maps(
-    method: Method, classifiers: list[Classifier], pixels: ImageStore, classes: NDArray[np.int64], batch_size: int
+    method: Method, classifiers: Sequence[Classifier], images: ImageStore, classes: NDArray[np.int64], batch_size: int
 ) -> Iterator[NDArray[np.float64]]:
-    """The mean over the networks of the map of each of `pixels` for its class, float64 [side, side], one at a time.
+    """Yield the mean over the networks of each image's saliency map, float64 [side, side].
 
-    The arguments are those of `cxr.inference.saliency.saliency_maps`.
+    For the other arguments see `cxr.inference.saliency.saliency_maps`.
     """
-    of_each = [saliency_maps(method, classifier, pixels, classes, batch_size) for classifier in classifiers]
-    for maps in zip(*of_each, strict=True):
+    by_network = [saliency_maps(method, classifier, images, classes, batch_size) for classifier in classifiers]
+    for maps in zip(*by_network, strict=True):
         yield np.mean(maps, axis=0, dtype=np.float64)
 
 

@@ -1,7 +1,7 @@
-"""Test-time augmentation: several views of each image, whose probabilities are averaged.
+"""Test-time augmentation: average the probabilities over several views of each image.
 
-The whole image comes first, or five crops in its place; then what `shift` and `scale` make of the whole image; and
-`flip` adds the mirror image of each of these. With all off there is one view: the image itself, untouched.
+The views are the whole image, or five crops in its place; then the whole image translated (`translate`) and scaled
+(`scale`); and a horizontal flip of each of these (`hflip`). With all of them off, the only view is the image itself.
 """
 
 from typing import NamedTuple
@@ -19,66 +19,65 @@ from cxr.models.prediction import sequential_batches
 
 
 class View(NamedTuple):
-    """A square window onto the image, resampled to the image's size; then mirrored, or not.
+    """A square crop of the image, resized to the image's size, then flipped horizontally or not.
 
-    What lies outside the image is black. A window of the image's size that lies to the right shows the image shifted
-    to the left, and one that is larger shows it smaller.
+    Pixels outside the image are black. A crop of the image's size with its centre to the right translates the image to
+    the left; a crop larger than the image shrinks it.
     """
 
-    side: float = 1  # the window's, as a share of the image's
-    right: float = 0  # from the image's centre to the window's, as a share of the image's side
+    side: float = 1  # of the crop, as a fraction of the image's side
+    right: float = 0  # from the image's centre to the crop's, as a fraction of the image's side
     down: float = 0
-    is_mirrored: bool = False
+    hflip: bool = False
 
-    def of(self, pixels: Tensor) -> Tensor:
-        """This view of each image, float [images, 1, height, width], on the device of `pixels`, of the same shape."""
-        # Resampling the whole image, or mirroring it by resampling, would change last digits.
+    def apply(self, images: Tensor) -> Tensor:
+        """Return this view of each image, float [images, 1, height, width], in the shape of `images`."""
+        # Resampling the whole image, or flipping it by resampling, would change last digits.
         is_whole = (self.side, self.right, self.down) == (1, 0, 0)
-        seen = pixels if is_whole else self._resampled(pixels)
-        return seen.flip(3) if self.is_mirrored else seen
+        view = images if is_whole else self._resample(images)
+        return view.flip(3) if self.hflip else view
 
-    def _resampled(self, pixels: Tensor) -> Tensor:
-        # Coordinates run from -1 to 1: a distance of a share of the side is twice that share.
+    def _resample(self, images: Tensor) -> Tensor:
+        # Coordinates run from -1 to 1, so a distance is twice its fraction of the side.
         rows = [[self.side, 0, 2 * self.right], [0, self.side, 2 * self.down]]
-        matrix = torch.tensor(rows, dtype=pixels.dtype, device=pixels.device).expand(len(pixels), 2, 3)
-        grid = functional.affine_grid(matrix, list(pixels.shape), align_corners=False)
-        return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        matrix = torch.tensor(rows, dtype=images.dtype, device=images.device).expand(len(images), 2, 3)
+        grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
+        return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def tta_views(wanted: TTA) -> list[View]:
-    """The views that the parameters ask for, in the order of the module's docstring; one at least."""
-    views = _five_crops(wanted.five_crop) if wanted.five_crop else [View()]
-    if shift := wanted.translate:
+def tta_views(tta: TTA) -> list[View]:
+    """Return the views of `tta`, at least one, in the order given in the module's docstring."""
+    views = _five_crop(tta.five_crop) if tta.five_crop else [View()]
+    if shift := tta.translate:
         views += [View(right=shift), View(right=-shift), View(down=shift), View(down=-shift)]
-    if scale := wanted.scale:
+    if scale := tta.scale:
         views += [View(side=1 / (1 - scale)), View(side=1 / (1 + scale))]
-    return views + [view._replace(is_mirrored=True) for view in views if wanted.hflip]
+    return views + [view._replace(hflip=True) for view in views if tta.hflip]
 
 
 def predict_probabilities(
-    network: nn.Module, pixels: ImageStore, batch_size: int, views: list[View]
+    network: nn.Module, images: ImageStore, batch_size: int, views: list[View]
 ) -> NDArray[np.float64]:
-    """The mean probability over `views` of each image, float64 [images, 15], in the order of `pixels`.
+    """Predict the mean probability over `views`, float64 [images, 15].
 
-    Each batch is read once and seen in all views. The untouched view alone gives the sigmoid of `predict_logits`, bit
-    for bit.
+    With the image itself as the only view, the result is the sigmoid of `predict_logits`, bit for bit.
     """
     network.eval()
-    batches = sequential_batches(np.arange(len(pixels)), batch_size)
+    batches = sequential_batches(np.arange(len(images)), batch_size)
     with torch.inference_mode():
-        seen = progress(pixels.batches(batches), "predict", len(batches), "batches")
-        logits = torch.cat([_logits(network, images, views) for images in seen], dim=1)
-        # All at once: on a CPU the last digit of a sigmoid depends on its place in the tensor.
+        pixels = progress(images.batches(batches), "predict", len(batches), "batches")
+        logits = torch.cat([_logits(network, batch, views) for batch in pixels], dim=1)
+        # In one call: on a CPU the last digit of a sigmoid depends on the element's position in the tensor.
         return torch.sigmoid(logits.double()).mean(dim=0).cpu().numpy()
 
 
 def _logits(network: nn.Module, images: Tensor, views: list[View]) -> Tensor:
-    """Float [views, images, 15]."""
-    return torch.stack([network(view.of(images)).float() for view in views])
+    """Return the logits, float [views, images, 15]."""
+    return torch.stack([network(view.apply(images)).float() for view in views])
 
 
-def _five_crops(side: float) -> list[View]:
-    """Windows in the four corners, and in the centre."""
-    away = (1 - side) / 2
-    corners = [View(side, right, down) for down in (-away, away) for right in (-away, away)]
+def _five_crop(side: float) -> list[View]:
+    """Return crops of the four corners and the centre."""
+    distance = (1 - side) / 2
+    corners = [View(side, right, down) for down in (-distance, distance) for right in (-distance, distance)]
     return [*corners, View(side)]

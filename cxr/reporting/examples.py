@@ -16,7 +16,7 @@ from PIL import Image
 from cxr.core.errors import InputError
 from cxr.core.labels import CLASSES, FINDINGS
 from cxr.evaluation.calibration import logit
-from cxr.evaluation.localisation import PEAK_SHARE
+from cxr.evaluation.localisation import PEAK_FRACTION
 from cxr.evaluation.metrics import Labels, PerClass, Scores
 from cxr.inference.ensemble import mean_saliency_maps
 from cxr.inference.saliency import METHODS, supported_methods
@@ -124,7 +124,7 @@ def overlay_data_url(pixels: NDArray[np.uint8], heat: Map) -> str | None:
     height = np.asarray(Image.fromarray(heat.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     share = (height / height.max())[..., None]
     picture = gray + _STRENGTH * share * (np.array(_HEAT) - gray)
-    inside = share[..., 0] >= PEAK_SHARE
+    inside = share[..., 0] >= PEAK_FRACTION
     picture[_edge(inside)] = 255
     picture[_edge(~inside)] = 0
     return _data_url(Image.fromarray(picture.round().astype(np.uint8)))

@@ -1,9 +1,8 @@
 """Plots of an evaluation: tables for `dvc plots`, and PNGs for people. The same numbers give the same bytes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import fill
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,12 +15,12 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from cxr.core.labels import CLASSES
 from cxr.evaluation.calibration import reliability
 from cxr.evaluation.metrics import Labels, Scores, has_both_classes, of_class
+from cxr.evaluation.schema import Interval, Subgroups
 
 # A curve keeps this many points at most: enough for the eye, and little in git.
 POINTS = 200
 OUTCOMES = ("true_negatives", "false_positives", "false_negatives", "true_positives")
 Curves = dict[str, pd.DataFrame]
-Intervals = dict[str, dict[str, Any]]  # by name: value, low and high, None where undefined
 
 
 def file_name(name: str) -> str:
@@ -80,7 +79,7 @@ def draw_curves(curves: Curves, title: str, path: Path) -> None:
     _save(figure, path)
 
 
-def draw_classes(test: pd.DataFrame, intervals: Intervals, note: str, path: Path) -> None:
+def draw_classes(test: pd.DataFrame, intervals: Mapping[str, Interval], note: str, path: Path) -> None:
     """AUROC of each class with its 95 % interval, highest first, beside chance."""
     ordered = test.dropna(subset="auroc").sort_values("auroc")
     figure = Figure(figsize=(7, 5), layout="constrained")
@@ -92,15 +91,15 @@ def draw_classes(test: pd.DataFrame, intervals: Intervals, note: str, path: Path
     _save(figure, path)
 
 
-def draw_subgroups(report: dict[str, Any], note: str, path: Path) -> None:
+def draw_subgroups(subgroups: Subgroups, note: str, path: Path) -> None:
     """Mean AUROC of each group of patients with its 95 % interval; the means of one attribute can be compared."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     shown = {
-        f"{attribute}: {name}  ({group['images']:,} images, {group['classes_in_mean']} classes)": group["auroc"]["mean"]
-        for attribute, part in reversed(report.items())
-        for name, group in reversed(part["groups"].items())
-        if "mean" in group["auroc"]
+        f"{attribute}: {name}  ({group.images:,} images, {group.classes_in_mean} classes)": group.auroc["mean"]
+        for attribute, part in reversed(subgroups.root.items())
+        for name, group in reversed(part.groups.items())
+        if "mean" in group.auroc
     }
     _draw_intervals(axes, list(shown), list(shown.values()))
     axes.set(xlabel="mean AUROC, 95 % interval", title=f"Subgroups, {note}")
@@ -205,11 +204,14 @@ def _grid(title: str, height: float = 2.8) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(3, 5).flat)
 
 
-def _draw_intervals(axes: Axes, names: list[str], entries: list[dict[str, Any]]) -> None:
+def _draw_intervals(axes: Axes, names: list[str], entries: list[Interval]) -> None:
     """A point with its interval for each name, from value, low and high; the point alone where there is no interval."""
-    shown = [(name, entry) for name, entry in zip(names, entries, strict=True) if entry["value"] is not None]
-    for place, (name, entry) in enumerate(shown):
-        value, low, high = (entry[key] for key in ("value", "low", "high"))
+    shown = [
+        (name, entry.value, entry.low, entry.high)
+        for name, entry in zip(names, entries, strict=True)
+        if entry.value is not None
+    ]
+    for place, (name, value, low, high) in enumerate(shown):
         reach = None if low is None or high is None else [[max(value - low, 0)], [max(high - value, 0)]]
         axes.errorbar([value], [name], xerr=reach, fmt="o", color="tab:blue", capsize=3)
         axes.annotate(f"{value:.3f}", (value, place), (0, 4), textcoords="offset points", fontsize="x-small")

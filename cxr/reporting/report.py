@@ -4,7 +4,6 @@ The page needs no network, no script and no other file. Nothing in it but what i
 same bytes. Its text is in `report.html`, a Jinja template that escapes whatever it is given.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -16,18 +15,20 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from cxr.core.labels import CLASSES, FINDINGS
-from cxr.core.paths import CURVES, METRICS
-from cxr.datasets import nih
-from cxr.datasets.boxes import boxes_of_images, read_boxes
 from cxr.evaluation.calibration import reliability
 from cxr.evaluation.localisation import IOUS
 from cxr.evaluation.metrics import Scores
-from cxr.evaluation.params import EvaluateParams
-from cxr.evaluation.summary import Report
-from cxr.evaluation.summary import nan_to_none as defined
+from cxr.evaluation.schema import (
+    EnsembleMetrics,
+    GroupMetrics,
+    Interval,
+    Localisation,
+    MemberMetrics,
+    Metrics,
+    Subgroups,
+    nan_to_none,
+)
 from cxr.models.device import library_versions
-from cxr.models.members import list_members
-from cxr.models.model_file import read_description
 from cxr.reporting import published
 from cxr.reporting import svg as figures
 from cxr.reporting.examples import Example, Examples, Predicted, image_data_url, overlay_data_url
@@ -35,19 +36,6 @@ from cxr.reporting.plots import Curves, precision_recall_curves, roc_curves
 from cxr.reporting.svg import Line, Panel, fitting_axis, share_axis
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-# The files in `metrics/` that the page is made from.
-TOLD = (
-    "test",
-    "classes",
-    "intervals",
-    "operating_points",
-    "calibration",
-    "subgroups",
-    "members",
-    "localisation",
-    "duplicates",
-    "data",
-)
 PAIRS_SHOWN = 20  # of images that look like one film
 LIKELY_SHOWN = 3  # classes of a sample image, beside the one that it is shown for
 MAP_NAMES = {
@@ -64,28 +52,13 @@ class Run(NamedTuple):
 
     predicted: Predicted  # of the test images
     samples: Examples  # some of them
-    metrics: Mapping[str, Report]  # each of TOLD
+    metrics: Metrics
     sample: pd.DataFrame  # all images: image, patient, split and the 15 classes
     official: pd.DataFrame  # NIH's lists: image and list; may be empty
-    networks: Mapping[str, Mapping[str, Any]]  # by name, what the file of each says of it
+    networks: Mapping[str, Mapping[str, Any]]  # description of each member's model file, by the member's name
     params: Mapping[str, Any]  # of the evaluation
     curves: pd.DataFrame  # of training: member, epoch, train_loss, val_loss, val_auroc
-    boxes: pd.DataFrame  # of the test images, as `boxes_of` gives them
-
-
-def gather_run(predicted: Predicted, samples: Examples, sample: pd.DataFrame, params: EvaluateParams) -> Run:
-    """Read what the stages wrote, and what `raw_dir` says of boxes and of NIH's own split."""
-    return Run(
-        predicted=predicted,
-        samples=samples,
-        metrics={name: json.loads((METRICS / f"{name}.json").read_text(encoding="utf-8")) for name in TOLD},
-        sample=sample,
-        official=nih.read_lists(params.raw_dir),
-        networks={str(member): read_description(member.file) for member in list_members(params.models, params.seeds)},
-        params=params.model_dump(mode="json", exclude={"raw_dir"}),
-        curves=pd.read_csv(CURVES),
-        boxes=boxes_of_images(predicted.table, read_boxes(params.raw_dir)),
-    )
+    boxes: pd.DataFrame  # of the test images, as returned by `boxes_of_images`
 
 
 def write_report(run: Run, path: Path) -> None:
@@ -110,27 +83,27 @@ def load_template() -> Template:
 
 def context(run: Run) -> dict[str, Any]:
     """What the template is given."""
-    synthetic = bool(run.metrics["test"]["synthetic_test_images"])
+    synthetic = run.metrics.classes.synthetic
     ours = published.about_our_data(run.sample, run.official, is_synthetic=synthetic)
     return {
-        **run.metrics,
+        **dict(run.metrics),
         "synthetic": synthetic,
         "findings": FINDINGS,
         "class_names": CLASSES,
         "networks": run.networks,
         "parameters": parameters(run),
         "libraries": library_versions(),
-        "ranked": ranked(run.metrics["intervals"]["auroc"]),
-        "auroc_axis": auroc_axis(run.metrics["intervals"]["auroc"].values()),
+        "ranked": ranked(run.metrics.intervals.auroc),
+        "auroc_axis": auroc_axis(run.metrics.intervals.auroc.values()),
         "panels": panels(run),
         "training": list(training(run)),
-        "groups": list(groups(run.metrics["subgroups"])),
-        "group_axis": auroc_axis(entry for *_, entry in groups(run.metrics["subgroups"])),
-        "member_axis": auroc_axis(member["auroc"]["mean_15"] for member in members(run)),
-        "hits": hits(run.metrics["localisation"]["boxes"]["all"]),
+        "groups": list(groups(run.metrics.subgroups)),
+        "group_axis": auroc_axis(entry for *_, entry in groups(run.metrics.subgroups)),
+        "member_axis": auroc_axis(member.auroc["mean_15"] for member in members(run)),
+        "hits": hits(run.metrics.localisation),
         "samples": list(cards(run)),
         "maps_story": run.samples.story,
-        "thresholds": dict(zip(CLASSES, map(defined, run.predicted.thresholds), strict=True)),
+        "thresholds": dict(zip(CLASSES, map(nan_to_none, run.predicted.thresholds), strict=True)),
         "pairs_shown": PAIRS_SHOWN,
         "ours": ours,
         "why_not": {split: published.differences(ours, split) for split in ("official", "random")},
@@ -160,14 +133,14 @@ def parameters(run: Run) -> list[tuple[str, object]]:
     return list(_flatten({**trained, **run.params}))
 
 
-def ranked(intervals: Mapping[str, Report]) -> list[str]:
+def ranked(intervals: Mapping[str, Interval]) -> list[str]:
     """The classes by falling AUROC, undefined ones last."""
-    return sorted(CLASSES, key=lambda name: -(intervals[name]["value"] or 0))
+    return sorted(CLASSES, key=lambda name: -(intervals[name].value or 0))
 
 
-def auroc_axis(entries: Iterable[Report]) -> figures.Axis:
+def auroc_axis(entries: Iterable[Interval]) -> figures.Axis:
     """An axis for these values and their intervals, with chance and 1 on it."""
-    bounds = [entry[name] for entry in entries for name in ("value", "low", "high") if entry[name] is not None]
+    bounds = [bound for entry in entries for bound in (entry.value, entry.low, entry.high) if bound is not None]
     return fitting_axis("AUROC", [0.5, 1, *bounds], most=5)
 
 
@@ -207,27 +180,27 @@ def training(run: Run) -> Iterator[dict[str, Any]]:
         }
 
 
-def groups(subgroups: Mapping[str, Report]) -> Iterator[tuple[str, str, Report, Report]]:
+def groups(subgroups: Subgroups) -> Iterator[tuple[str, str, GroupMetrics, Interval]]:
     """Attribute, group, what is known of it, and its mean AUROC (undefined where it has too few of every class)."""
-    undefined = {"value": None, "low": None, "high": None}
-    for attribute, part in subgroups.items():
-        for name, group in part["groups"].items():
-            yield attribute, name, group, group["auroc"].get("mean", undefined)
+    undefined = Interval(value=None, low=None, high=None)
+    for attribute, part in subgroups.root.items():
+        for name, group in part.groups.items():
+            yield attribute, name, group, group.auroc.get("mean", undefined)
 
 
-def members(run: Run) -> list[Report]:
+def members(run: Run) -> list[EnsembleMetrics | MemberMetrics]:
     """The ensemble, then each of its networks."""
-    return [run.metrics["members"]["ensemble"], *run.metrics["members"]["members"].values()]
+    return [run.metrics.members.ensemble, *run.metrics.members.members.values()]
 
 
-def hits(boxes: Report) -> Markup | None:
+def hits(localisation: Localisation) -> Markup | None:
     """How many boxes each kind of map hits, by how well it has to; None where nothing was scored."""
-    kinds = list(boxes.get("energy", []))
-    if not kinds:
+    scores = localisation.all.scores
+    if not scores:
         return None
     lines = [
-        Line(IOUS, [boxes[f"iou_{iou}"][kind]["value"] for iou in IOUS], style, is_marked=True)
-        for style, kind in enumerate(kinds)
+        Line(IOUS, [scores[f"iou_{iou}"][kind].value or 0 for iou in IOUS], style, is_marked=True)
+        for style, kind in enumerate(scores["energy"])
     ]
     panel = Panel(figures.Axis("overlap (IoU) of at least", 0.1, 0.7, (0.1, 0.3, 0.5, 0.7)), share_axis("hit"), lines)
     return figures.draw_panel(panel, "Share of boxes hit, by the overlap that counts as a hit, for each kind of map")
@@ -237,7 +210,7 @@ def cards(run: Run) -> Iterator[dict[str, Any]]:
     """What is shown of each sample image."""
     for chosen, pixels, heat in zip(run.samples.chosen, run.samples.pixels, run.samples.maps, strict=True):
         name, truth = CLASSES[chosen.column], run.predicted.labels[chosen.place]
-        of_image = run.boxes[(run.boxes["place"] == chosen.place) & (run.boxes["class"] == name)]
+        of_image = run.boxes[(run.boxes["row"] == chosen.place) & (run.boxes["class"] == name)]
         yield {
             "kind": chosen.kind,
             "name": name,
@@ -261,27 +234,29 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield prefix + name, value
 
 
-def _roc(name: str, curves: Curves, metrics: Mapping[str, Report]) -> Markup:
-    point = metrics["operating_points"]["classes"][name]
-    specificity, sensitivity = point["specificity"]["value"], point["sensitivity"]["value"]
+def _roc(name: str, curves: Curves, metrics: Metrics) -> Markup:
+    point = metrics.operating_points.classes[name]
+    specificity, sensitivity = point.specificity.value, point.sensitivity.value
     place = None if specificity is None or sensitivity is None else (1 - specificity, sensitivity)
     panel = Panel(
         share_axis("1 − specificity"), share_axis("sensitivity"), _curve(curves[name]), place, is_diagonal=True
     )
-    return figures.draw_panel(panel, f"ROC curve of {full_name(name)}, AUROC {_area(metrics, 'auroc', name)}")
+    return figures.draw_panel(
+        panel, f"ROC curve of {full_name(name)}, AUROC {figures.format_ci(metrics.intervals.auroc[name])}"
+    )
 
 
-def _precision_recall(name: str, curves: Curves, metrics: Mapping[str, Report]) -> Markup:
-    point = metrics["operating_points"]["classes"][name]
-    sensitivity, ppv = point["sensitivity"]["value"], point["ppv"]["value"]
+def _precision_recall(name: str, curves: Curves, metrics: Metrics) -> Markup:
+    point = metrics.operating_points.classes[name]
+    sensitivity, ppv = point.sensitivity.value, point.ppv.value
     place = None if sensitivity is None or ppv is None else (sensitivity, ppv)
     panel = Panel(share_axis("sensitivity"), share_axis("PPV"), _curve(curves[name]), place)
-    area = _area(metrics, "average_precision", name)
+    area = figures.format_ci(metrics.intervals.average_precision[name])
     return figures.draw_panel(panel, f"Precision and recall of {full_name(name)}, average precision {area}")
 
 
 def _reliability(column: int, run: Run) -> Markup:
-    bins = run.metrics["calibration"]["bins"]
+    bins = run.metrics.calibration.bins
     tables = [
         reliability(run.predicted.labels[:, column], scores[:, column], bins)
         for scores in (run.predicted.after, run.predicted.before)
@@ -301,10 +276,6 @@ def _curve(table: pd.DataFrame) -> list[Line]:
     return [Line([*table[x]], [*table[y]])]
 
 
-def _area(metrics: Mapping[str, Report], measure: str, name: str) -> str:
-    return figures.format_ci(metrics["intervals"][measure][name])
-
-
 def _columns_shown(probabilities: Scores, chosen: Example) -> list[int]:
     """The class that the image is shown for, then the most probable others."""
     likely = [int(column) for column in np.argsort(-probabilities, kind="stable") if column != chosen.column]
@@ -315,8 +286,8 @@ def _row(run: Run, place: int, column: int) -> dict[str, Any]:
     probability, threshold = float(run.predicted.after[place, column]), float(run.predicted.thresholds[column])
     return {
         "name": CLASSES[column],
-        "probability": defined(probability),
-        "threshold": defined(threshold),
+        "probability": nan_to_none(probability),
+        "threshold": nan_to_none(threshold),
         "is_called": probability >= threshold,
         "is_there": bool(run.predicted.labels[place, column] == 1),
     }

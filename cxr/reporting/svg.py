@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from cxr.evaluation.summary import Report
+from cxr.evaluation.schema import Interval
 
 # Line 0 is drawn solid with discs, line 1 dashed with rings, and so on: the page's classes line-0, line-1 …
 STYLES = 5
@@ -84,12 +84,9 @@ def draw_panel(panel: Panel, label: str) -> Markup:
     return _figure("panel", _WIDTH, _HEIGHT, label, parts)
 
 
-def draw_interval(entry: Report, axis: Axis, reference: float | None = None) -> Markup:
-    """A row of an interval plot: a square at the value, a line from low to high, a dash at the `reference`.
-
-    `entry` has value, low and high, each None where it is undefined.
-    """
-    value, low, high = (entry[name] for name in ("value", "low", "high"))
+def draw_interval(entry: Interval, axis: Axis, reference: float | None = None) -> Markup:
+    """A row of an interval plot: a square at the value, a line from low to high, a dash at the `reference`."""
+    value, low, high = entry.value, entry.low, entry.high
     middle, parts = _STRIP_HEIGHT / 2, []
     if reference is not None:
         x = _along(axis, reference)
@@ -131,9 +128,9 @@ def mark(style: int, x: float, y: float) -> Markup:
     return tag("path", class_=f"mark mark-{style}", d=shapes[style])
 
 
-def format_ci(entry: Report, digits: int = 3) -> str:
+def format_ci(entry: Interval, digits: int = 3) -> str:
     """A value with its 95 % interval; says so where either is undefined."""
-    value, low, high = (entry[name] for name in ("value", "low", "high"))
+    value, low, high = entry.value, entry.low, entry.high
     if value is None:
         return "not defined"
     interval = "no interval" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"

@@ -79,7 +79,7 @@ def test_a_class_that_nobody_knows_has_no_measure_and_is_never_called() -> None:
     assert np.isnan(last[["auroc", "average_precision", "accuracy", "precision", "recall", "f1"]].astype(float)).all()
     assert last[["true_negatives", "false_positives", "false_negatives", "true_positives"]].sum() == 0
     fitted = calibration.fit(labels, probabilities)
-    assert fitted.kept_because[-1]
+    assert fitted.not_fitted[-1]
     assert np.isnan(fitted.apply(limits[None])[0, -1])
 
 

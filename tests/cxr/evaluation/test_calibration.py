@@ -93,8 +93,8 @@ def test_a_class_that_cannot_be_fitted_keeps_its_probabilities_and_says_why() ->
     probabilities[:, 2] = 0.3
     fitted = calibration.fit(labels, probabilities)
     assert not fitted.fitted.any()
-    assert fitted.kept_because[0].startswith("9 positives and 291 negatives")
-    assert fitted.kept_because[1:] == (
+    assert fitted.not_fitted[0].startswith("9 positives and 291 negatives")
+    assert fitted.not_fitted[1:] == (
         "positives have no higher probabilities than negatives",
         "all probabilities are equal",
     )
@@ -106,7 +106,7 @@ def test_as_json_it_says_the_same() -> None:
     labels[:, 1] = 0
     fitted = calibration.fit(labels, probabilities)
     read = Calibration.from_dict(json.loads(json.dumps(fitted.to_dict(), allow_nan=False)))
-    assert read.kept_because == fitted.kept_because
+    assert read.not_fitted == fitted.not_fitted
     np.testing.assert_array_equal(read.apply(probabilities), fitted.apply(probabilities))
 
 
@@ -118,7 +118,7 @@ def test_a_slope_that_would_change_ranks_is_refused(slope: float) -> None:
 
 def test_lengths_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match="different numbers of classes"):
-        Calibration.from_dict({"slope": [1.0], "intercept": [0.0], "kept_because": []})
+        Calibration.from_dict({"slope": [1.0], "intercept": [0.0], "not_fitted": []})
 
 
 @settings(deadline=None, max_examples=20)

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from cxr.core.labels import CLASSES, NO_FINDING
-from cxr.evaluation.bootstrap import auroc_and_average_precision, bootstrap_patients
+from cxr.evaluation.bootstrap import bootstrap_patients
 from cxr.evaluation.ensemble_gain import ensemble_gain
 from cxr.evaluation.metrics import Labels, Scores
+from cxr.evaluation.ranking import auroc_and_average_precision
 from cxr.evaluation.summary import Report
 from cxr.models.members import Member
 
@@ -61,6 +62,7 @@ def test_two_members_are_scikit_learns(seed: int) -> None:
             assert found["gain"][name]["value"] == pytest.approx(whole - alone, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_the_gain_is_the_paired_difference_on_the_same_patients() -> None:
     labels = labels_of()
     members = {Member("a", seed): scores_of(labels, seed) for seed in (1, 2)}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxr.core.labels import CLASSES
-from cxr.core.tables import label_matrix, read_sample
+from cxr.core.labels import CLASSES, label_matrix
+from cxr.core.tables import read_sample
 from cxr.datasets.nih import read_table
 from cxr.evaluation import subgroups
 from cxr.evaluation.metrics import PerClass

@@ -12,9 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import BaseModel
 
 from cxr.core.errors import InputError
 from cxr.core.labels import CLASSES, FINDINGS
+from cxr.evaluation.schema import Duplicates, Interval
 from cxr.inference.saliency import METHODS, layer_cam
 from cxr.models.classifier import Architecture, build_classifier
 from cxr.reporting.examples import choose_examples, collect_examples, image_data_url, overlay_data_url
@@ -72,8 +74,8 @@ def text_of(page: Page) -> str:
     return re.sub(r"\s+", " ", " ".join(page.texts))
 
 
-def with_metrics(run: Run, **changes: dict[str, Any]) -> Run:
-    return run._replace(metrics={**run.metrics, **changes})
+def with_metrics(run: Run, **changes: BaseModel) -> Run:
+    return run._replace(metrics=run.metrics.model_copy(update=changes))
 
 
 def test_the_same_run_gives_the_same_bytes(html: str) -> None:
@@ -89,18 +91,18 @@ def test_the_file_is_the_page_and_small(run: Run, html: str, tmp_path: Any) -> N
 def test_every_auroc_is_the_metrics_own(run: Run, html: str) -> None:
     for name in CLASSES:
         (row,) = re.findall(rf'<tr id="auroc-{name.replace(" ", "_")}">(.*?)</tr>', html, re.DOTALL)
-        entry = run.metrics["intervals"]["auroc"][name]
+        entry = run.metrics.intervals.auroc[name]
         assert full_name(name) in row
         if name == WITHOUT_POSITIVES:
-            assert entry["value"] is None
+            assert entry.value is None
             assert "not defined" in row
         else:
-            assert f">{entry['value']:.3f} ({entry['low']:.3f} to {entry['high']:.3f})<" in row
+            assert f">{entry.value:.3f} ({entry.low:.3f} to {entry.high:.3f})<" in row
 
 
 def test_classes_stand_by_falling_auroc_and_undefined_ones_last(html: str, run: Run) -> None:
     order = [name.replace("_", " ") for name in re.findall(r'<tr id="auroc-(.*?)">', html)]
-    values = {name.replace("_", " "): run.metrics["intervals"]["auroc"][name]["value"] for name in CLASSES}
+    values = {name.replace("_", " "): run.metrics.intervals.auroc[name].value for name in CLASSES}
     assert order[-1] == WITHOUT_POSITIVES
     assert order[:-1] == sorted(order[:-1], key=lambda name: -values[name])
 
@@ -158,9 +160,9 @@ HOSTILE = """<script>alert(1)</script>"'&amp;{{ 7 * 7 }}.png"""
 
 
 def test_hostile_names_are_shown_and_never_run(run: Run) -> None:
-    pairs = [{**pair, "image_a": HOSTILE} for pair in run.metrics["duplicates"]["pairs"]]
+    pairs = [pair.model_copy(update={"image_a": HOSTILE}) for pair in run.metrics.duplicates.pairs]
     table = run.predicted.table.assign(image=HOSTILE)
-    hostile = with_metrics(run, duplicates={"pairs": pairs})._replace(
+    hostile = with_metrics(run, duplicates=Duplicates(pairs=pairs))._replace(
         predicted=run.predicted._replace(table=table),
         curves=run.curves.assign(member=HOSTILE),
         networks={HOSTILE: {**next(iter(run.networks.values())), "model": HOSTILE}},
@@ -185,7 +187,7 @@ def test_what_was_run_is_told(page: Page, run: Run) -> None:
 
 
 def test_a_run_without_boxes_twins_or_a_second_network_says_so() -> None:
-    run = with_metrics(make_run(boxes=False, members=1), duplicates={"pairs": []})
+    run = with_metrics(make_run(boxes=False, members=1), duplicates=Duplicates(pairs=[]))
     text = text_of(Page(render(run)))
     assert "No test image has a box" in text
     assert "No two images in different splits look like one film." in text
@@ -206,14 +208,14 @@ def test_a_network_that_was_trained_and_not_evaluated_is_not_told_of(run: Run, h
 
 
 def test_boxes_that_were_not_scored_are_told_of(run: Run) -> None:
-    boxes = {"all": {"boxes": 8, "images": 8, "patients": 4}, "mean": {"classes": 2}}
-    report = {**run.metrics["localisation"], "boxes": boxes}
-    assert "could not be scored" in text_of(Page(render(with_metrics(run, localisation=report))))
+    scores = run.metrics.localisation
+    unscored = scores.model_copy(update={"all": scores.all.model_copy(update={"scores": {}}), "classes": {}})
+    assert "could not be scored" in text_of(Page(render(with_metrics(run, localisation=unscored))))
 
 
 def test_an_empty_map_is_called_empty_and_a_box_is_drawn_where_it_is(run: Run) -> None:
     first = run.samples.chosen[0]
-    box = run.boxes.iloc[:1].assign(place=first.place, **{"class": CLASSES[first.column]})
+    box = run.boxes.iloc[:1].assign(row=first.place, **{"class": CLASSES[first.column]})
     page = Page(render(run._replace(boxes=box)))
     assert text_of(page).count("The map is empty") == 1
     assert page.all("rect") == [{"x": "0.2500", "y": "0.5000", "width": "0.2500", "height": "0.1250"}]
@@ -324,14 +326,14 @@ def test_a_line_is_cut_where_a_number_is_missing() -> None:
 
 def test_an_interval_is_drawn_where_the_axis_says() -> None:
     axis = Axis("x", 0, 1, (0, 1))
-    drawn = draw_interval({"value": 0.5, "low": 0.0, "high": 1.0}, axis)
+    drawn = draw_interval(Interval(value=0.5, low=0, high=1), axis)
     assert 'd="M10.0 11.0H190.0' in drawn
     assert "M97.0 8.0h6v6h-6z" in drawn
     assert 'aria-label="0.500 (0.000 to 1.000)"' in drawn
-    nothing = draw_interval({"value": None, "low": None, "high": None}, axis)
+    nothing = draw_interval(Interval(value=None, low=None, high=None), axis)
     assert 'aria-label="not defined"' in nothing
     assert "mark" not in nothing
-    assert format_ci({"value": 0.25, "low": None, "high": None}, 2) == "0.25 (no interval)"
+    assert format_ci(Interval(value=0.25, low=None, high=None), 2) == "0.25 (no interval)"
 
 
 @given(st.text())
