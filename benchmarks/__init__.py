@@ -1,1 +1,1 @@
-"""Speed and memory, side by side with what else one could use. RESULTS.md holds the figures."""
+"""Benchmarks of speed and memory, in comparison with alternatives. The results are in RESULTS.md."""

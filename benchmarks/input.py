@@ -1,21 +1,20 @@
-"""What input and augmentation cost: a step of training as it is, beside the same step on a batch that is there already.
+"""Cost of the input and the augmentation: training steps with them, compared with steps on one fixed batch.
 
-"streamed" reads each batch from the memory map, "resident" has all images on the device; "bare" trains on one batch
-that lies on the device, without augmentation. "DataLoader" is the usual way: worker processes open PNGs of 1024 x 1024,
-and resize and vary them one by one, with torchvision's transforms.
+The candidates are: "no input", steps on one batch on the device without augmentation; "streamed", each batch is read
+from the memory map; "resident", all images are on the device; and "DataLoader", worker processes that decode PNGs of
+1024 x 1024 pixels and transform them one by one with torchvision.
 
-Run: `python -m benchmarks.input` (15 minutes on two cores). `--toy` tries it in a minute.
+Run: `python -m benchmarks.input` (15 minutes on two cores). `--toy` tests it in a minute.
 """
 
-import os
+import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
 
-# As the stages do it, before PyTorch loads.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
+# isort: split
 import argparse
 import io
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -28,8 +27,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from benchmarks.data import ROOT, originals, write_params, write_training_data
-from benchmarks.timing import alternate, show, show_machine
+from benchmarks.data import ROOT, is_gray, original_images, write_params, write_training_data
+from benchmarks.timing import Candidates, print_machine, print_times, time_alternating
 from cxr.core.params import read_params
 from cxr.models.classifier import Architecture, build_classifier
 from cxr.models.device import init_device
@@ -38,131 +37,141 @@ from cxr.training.epoch_sampler import EpochPlan
 from cxr.training.params import TrainParams
 from cxr.training.trainer import Trainer
 
-Work = Callable[[], object]
-STREAMED = "this project, streamed"
-# What a turn without a network makes: so much that the start of the workers hardly counts, and no more.
-BATCHES_ALONE, IMAGES_ALONE = 40, 1280
+# Without a network, a round has the smaller of these: enough to make the start of the workers negligible.
+MAX_INPUT_BATCHES, MIN_INPUT_IMAGES = 40, 1280
 
 
 class Case(NamedTuple):
-    """A network and the batches that it is trained on."""
+    """A model and the batches that it is trained on."""
 
     model: str
-    channels: int
+    in_chans: int
     size: int  # pixels
     batch: int
-    steps: int  # in each turn
+    steps: int  # per round
 
     @property
-    def batches_alone(self) -> int:
-        """The batches of a turn without a network."""
-        return min(BATCHES_ALONE, -(-IMAGES_ALONE // self.batch))
+    def input_batches(self) -> int:
+        """Number of batches per round when only the input is timed."""
+        return min(MAX_INPUT_BATCHES, -(-MIN_INPUT_IMAGES // self.batch))
 
 
-ON_CPU = [
+CPU_CASES = [
     Case("resnet10t", 1, 96, 32, 20),
     Case("tf_efficientnet_lite0", 3, 128, 32, 8),
     Case("efficientnet_b3", 3, 300, 8, 3),
     Case("test_resnet", 1, 300, 32, 8),
 ]
-ON_GPU = [Case("efficientnet_b3", 3, 300, 192, 20), Case("test_resnet", 1, 300, 192, 20)]
+GPU_CASES = [Case("efficientnet_b3", 3, 300, 192, 20), Case("test_resnet", 1, 300, 192, 20)]
 TOY = [Case("test_resnet", 1, 64, 8, 3)]
 
 
 def main() -> None:
     """Time every case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each way has its turn")
-    parser.add_argument("--toy", action="store_true", help="small images, to see that it runs")
-    parser.add_argument("--only", metavar="MODEL", help="the cases of this network alone")
-    parser.add_argument("--no-loader", action="store_true", help="leave the DataLoader out")
-    arguments = parser.parse_args()
-    show_machine(("torch", "torchvision", "timm", "numpy", "pillow"))
-    on_gpu = torch.cuda.is_available()
-    for case in TOY if arguments.toy else ON_GPU if on_gpu else ON_CPU:
-        if arguments.only not in (None, case.model):
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            times = alternate(ways(case, Path(folder), loader=not arguments.no_loader), arguments.rounds)
-            alone = None if arguments.no_loader else alternate(without_network(case, Path(folder)), arguments.rounds)
-        title = f"{case.model}, {case.size} px, {case.channels} channel(s), batches of {case.batch}"
-        show(title, times, case.steps, "step", "bare")
-        if alone:
-            show(f"the input of these alone, no network, {case.size} px", alone, case.batches_alone, "step", STREAMED)
+    parser.add_argument("--rounds", type=int, default=5, help="number of timed rounds")
+    parser.add_argument("--toy", action="store_true", help="use a tiny model and small images")
+    parser.add_argument("--only", metavar="MODEL", help="time the cases of this model only")
+    parser.add_argument("--no-loader", action="store_true", help="skip the DataLoader")
+    args = parser.parse_args()
+    print_machine(("torch", "torchvision", "timm", "numpy", "pillow"))
+    cases = TOY if args.toy else GPU_CASES if torch.cuda.is_available() else CPU_CASES
+    for case in cases:
+        if args.only in (None, case.model):
+            time_case(case, args.rounds, loader=not args.no_loader)
 
 
-def ways(case: Case, folder: Path, *, loader: bool) -> dict[str, Work]:
-    """Each way to do the steps of a case, after its preparation."""
+def time_case(case: Case, rounds: int, *, loader: bool) -> None:
+    """Print the times of a case with a network, and with `loader` also without."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        times = time_alternating(training_candidates(case, folder, loader=loader), rounds)
+        input_times = time_alternating(input_candidates(case, folder), rounds) if loader else None
+    title = f"{case.model}, {case.size} px, {case.in_chans} channel(s), batches of {case.batch}"
+    print_times(title, times, case.steps, "step", "no input")
+    if input_times:
+        print_times(f"Input only, no network, {case.size} px", input_times, case.input_batches, "step", "streamed")
+
+
+def training_candidates(case: Case, folder: Path, *, loader: bool) -> Candidates:
+    """Write the data of a case to `folder`; return the training steps with each kind of input."""
     count = case.batch * case.steps
     write_training_data(folder, count, 2, case.size)
-    write_params(folder, ROOT / "params.yaml", mixup_alpha=0.2, **classic("augment"))
+    write_params(folder, ROOT / "params.yaml", mixup_alpha=0.2, augment=classic_augment())
     params = read_params(TrainParams, folder / "params.yaml")
     device = init_device(os.cpu_count() or 1 if torch.cuda.is_available() else params.threads, deterministic=True)
     labels = (torch.rand(count, 15) < 0.1).float().to(device)
-    training = Trainer(build_classifier(Architecture(case.model, case.channels, case.size)), params, labels)
-    training.classifier.train()
+    trainer = Trainer(build_classifier(Architecture(case.model, case.in_chans, case.size)), params, labels)
+    trainer.classifier.train()
     images = open_images(folder / "data/images.npy", count + 4)
-    plan = EpochPlan.plan(count, case.batch, params.mixup_alpha, 1, 1)
+    plan = EpochPlan.create(count, case.batch, params.mixup_alpha, 1, 1)
+    streamed, resident = (ImageStore(images, np.arange(count), device, resident=resident) for resident in (False, True))
+    batch = next(resident.batches(plan.batches[:1]))
 
-    def from_map(*, resident: bool) -> Work:
-        pixels = ImageStore(images, np.arange(count), device, resident=resident)
-        return lambda: [training.step(*step) for step in plan.steps(pixels, labels, params.augment)]
+    def take_steps(store: ImageStore) -> None:
+        for step in plan.steps(store, labels, params.augment):
+            trainer.step(*step)
 
-    there = ImageStore(images, np.arange(count), device, resident=True)
-    batch = next(there.batches(plan.batches[:1]))
-    found: dict[str, Work] = {
-        "bare": lambda: [training.step(batch, labels[: len(batch)]) for _ in range(case.steps)],
-        STREAMED: from_map(resident=False),
-        "this project, resident": from_map(resident=True),
+    candidates: Candidates = {
+        "no input": lambda: [trainer.step(batch, labels[: len(batch)]) for _ in range(case.steps)],
+        "streamed": lambda: take_steps(streamed),
+        "resident": lambda: take_steps(resident),
     }
     if loader:
-        usual = usual_loader(case, params, case.steps)
-        found["DataLoader"] = lambda: [
-            training.step(pixels.to(device), targets.to(device)) for pixels, targets in usual
-        ]
-    return found
+        batches = data_loader(case, params, case.steps)
+        candidates["DataLoader"] = lambda: [trainer.step(loaded.to(device), y.to(device)) for loaded, y in batches]
+    return candidates
 
 
-def without_network(case: Case, folder: Path) -> dict[str, Work]:
-    """Each way to make the batches of a case that `ways` has prepared: what is left where input is the limit."""
+def input_candidates(case: Case, folder: Path) -> Candidates:
+    """Return the kinds of input without a network; `training_candidates` has written the data to `folder`."""
     params, count = read_params(TrainParams, folder / "params.yaml"), case.batch * case.steps
-    device, labels = init_device(params.threads, deterministic=True), torch.zeros(count, 15)
-    pixels = ImageStore(open_images(folder / "data/images.npy", count + 4), np.arange(count), device)
-    plan = EpochPlan.plan(count, case.batch, params.mixup_alpha, 1, 1)
-    times, wanted = -(-case.batches_alone // case.steps), case.batches_alone
-    ours = replace(plan, batches=(plan.batches * times)[:wanted], shares=np.tile(plan.shares, times)[:wanted])
-    usual = usual_loader(case, params, wanted)
+    device = init_device(params.threads, deterministic=True)
+    labels = torch.zeros(count, 15).to(device)
+    store = ImageStore(open_images(folder / "data/images.npy", count + 4), np.arange(count), device)
+    plan = EpochPlan.create(count, case.batch, params.mixup_alpha, 1, 1)
+    repeats, wanted = -(-case.input_batches // case.steps), case.input_batches
+    repeated = replace(
+        plan,
+        batches=(plan.batches * repeats)[:wanted],
+        mixup_lambdas=np.tile(plan.mixup_lambdas, repeats)[:wanted],
+    )
+    loader = data_loader(case, params, wanted)
     return {
-        STREAMED: lambda: list(map(touch, ours.steps(pixels, labels.to(device), params.augment))),
-        "DataLoader": lambda: list(map(touch, usual)),
+        "streamed": lambda: consume(repeated.steps(store, labels, params.augment)),
+        "DataLoader": lambda: consume(loader),
     }
 
 
-def touch(batch: tuple[Tensor, Tensor]) -> None:
-    """Use a batch, and let it go."""
-    batch[0].to(batch[1].device)
+def consume(batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Iterate over batches, and move the images of each to the device of its labels."""
+    for images, labels in batches:
+        images.to(labels.device)
 
 
-def classic(name: str) -> dict[str, object]:
-    """A parameter of the classic recipe."""
+def classic_augment() -> dict[str, float]:
+    """Return the augmentation of the classic recipe."""
     preset = yaml.safe_load((ROOT / "presets/nih-40k.yaml").read_text(encoding="utf-8"))
-    return {name: preset[name]}
+    augment: dict[str, float] = preset["augment"]
+    return augment
 
 
-class PngFiles(Dataset[tuple[Tensor, Tensor]]):
-    """The usual data set: opens a file, resizes it, varies it."""
+class PngDataset(Dataset[tuple[Tensor, Tensor]]):
+    """PNG files that are decoded, resized and augmented one by one; `length` items cycle through them."""
 
     def __init__(self, files: list[bytes], size: int, params: TrainParams, length: int) -> None:
-        vary = params.augment
+        augment = params.augment
         self.files, self.length = files, length
         self.transform = transforms.Compose(
             [
                 transforms.Resize((size, size)),
-                transforms.RandomHorizontalFlip(vary.hflip),
-                transforms.RandomAffine(vary.degrees, (vary.translate,) * 2, (1 - vary.scale, 1 + vary.scale)),
-                transforms.ColorJitter(vary.brightness, vary.contrast),
+                transforms.RandomHorizontalFlip(augment.hflip),
+                transforms.RandomAffine(
+                    augment.degrees, (augment.translate,) * 2, (1 - augment.scale, 1 + augment.scale)
+                ),
+                transforms.ColorJitter(augment.brightness, augment.contrast),
                 transforms.ToTensor(),
-                transforms.RandomErasing(vary.random_erasing),
+                transforms.RandomErasing(augment.random_erasing),
             ]
         )
 
@@ -175,16 +184,16 @@ class PngFiles(Dataset[tuple[Tensor, Tensor]]):
         return pixels, torch.zeros(15)
 
 
-def usual_loader(case: Case, params: TrainParams, batches: int) -> DataLoader[tuple[Tensor, Tensor]]:
-    """So many batches, made by as many worker processes as there are cores.
+def data_loader(case: Case, params: TrainParams, batches: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Return a DataLoader of `batches` with one worker per core.
 
-    They start anew in each turn, as they do in each epoch: what they had read ahead would otherwise be free for their
-    turn, and cost the turn before.
+    The workers start anew in each round, as in each epoch. Otherwise they would prefetch batches while other candidates
+    run.
     """
-    gray = [file for file in originals().values() if file[25] == 0]
-    files = PngFiles(gray, case.size, params, case.batch * batches)
+    gray = [file for file in original_images().values() if is_gray(file)]
+    dataset = PngDataset(gray, case.size, params, case.batch * batches)
     workers = os.cpu_count() or 1
-    return DataLoader(files, case.batch, num_workers=workers, pin_memory=torch.cuda.is_available())
+    return DataLoader(dataset, case.batch, num_workers=workers, pin_memory=torch.cuda.is_available())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`dvc repro` with nothing to do, in this checkout after a real run.
+"""Time of `dvc repro` when every stage is up to date. Run the pipeline in this checkout first.
 
 Run: `python -m benchmarks.no_op` (half a minute).
 """
@@ -8,22 +8,22 @@ import subprocess
 import sys
 
 from benchmarks.data import ROOT
-from benchmarks.timing import alternate, show, show_machine
+from benchmarks.timing import print_machine, print_times, time_alternating
 
 
 def main() -> None:
-    """Time it."""
+    """Time `dvc repro`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="how often it is run")
-    arguments = parser.parse_args()
-    show_machine(("dvc",))
-    if "up to date" not in repro("--dry"):
-        sys.exit("error: dvc repro has something to do here; run it first")
-    show("Nothing to do", alternate({"dvc repro": repro}, arguments.rounds), 1, "run", "dvc repro")
+    parser.add_argument("--rounds", type=int, default=7, help="number of runs")
+    args = parser.parse_args()
+    print_machine(("dvc",))
+    if "up to date" not in run_repro("--dry"):
+        sys.exit("error: some stages are not up to date; run dvc repro first")
+    print_times("Up to date", time_alternating({"dvc repro": run_repro}, args.rounds), 1, "run", "dvc repro")
 
 
-def repro(*options: str) -> str:
-    """What `dvc repro` prints."""
+def run_repro(*options: str) -> str:
+    """Run `dvc repro` with `options`; return its output."""
     command = ["dvc", "repro", *options]
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 

@@ -1,16 +1,15 @@
-"""Images a second of training on batches that lie on the device: which settings of the network's arithmetic cost what.
+"""Speed of the training step with different settings, on one batch that is already on the device.
 
-efficientnet_b3 at 300 px in batches of 192 on a GPU: float16 and bfloat16, channels last or not, deterministic or not,
-compiled or not. On a CPU, a small network in float32. `--profile` shows where a step's time goes.
+On a GPU: efficientnet_b3 at 300 px, batches of 192, with float16 and bfloat16, with and without deterministic
+operations, compilation, and the channels-last layout. On a CPU: a small model with float32. `--profile` prints the
+operations that take most of the time of a step.
 
-Run: `python -m benchmarks.training` (3 minutes on a GPU, 5 on two cores). `--toy` tries it with a tiny network.
+Run: `python -m benchmarks.training` (3 minutes on a GPU, 5 on two cores). `--toy` tests it with a tiny model.
 """
 
-import os
+import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
 
-# As the stages do it, before PyTorch loads.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
+# isort: split
 import argparse
 import tempfile
 from collections.abc import Callable
@@ -23,117 +22,129 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.data import ROOT, write_params
 from benchmarks.input import TOY, Case
-from benchmarks.timing import alternate, finish, show, show_machine
+from benchmarks.timing import Candidates, print_machine, print_times, synchronize, time_alternating
 from cxr.core.params import read_params
 from cxr.models.classifier import Architecture, build_classifier
 from cxr.models.device import init_device
 from cxr.training.params import TrainParams
 from cxr.training.trainer import Trainer
 
-ON_GPU = Case("efficientnet_b3", 3, 300, 192, 20)
-ON_CPU = Case("resnet10t", 1, 96, 32, 10)
+GPU_CASE = Case("efficientnet_b3", 3, 300, 192, 20)
+CPU_CASE = Case("resnet10t", 1, 96, 32, 10)
 
 
 class Setting(NamedTuple):
-    """One way to compute the same step."""
+    """The settings of a training step."""
 
-    precision: Literal["float16", "bfloat16", "float32"]
+    amp_dtype: Literal["float16", "bfloat16", "float32"]
     deterministic: bool = True
     compile: bool = False
     channels_last: bool = True
 
     @property
     def name(self) -> str:
-        """What the table calls it."""
-        words = ["deterministic" if self.deterministic else "free", "compiled" if self.compile else ""]
-        return ", ".join([self.precision, *filter(None, words), *([] if self.channels_last else ["channels first"])])
+        """The name in the tables."""
+        parts = [self.amp_dtype, "deterministic" if self.deterministic else "not deterministic"]
+        parts += ["compiled"] if self.compile else []
+        parts += [] if self.channels_last else ["channels first"]
+        return ", ".join(parts)
 
 
 def main() -> None:
-    """Time all settings in turn, then show their memory."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each setting has its turn")
-    parser.add_argument("--toy", action="store_true", help="a tiny network, to see that it runs")
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out: it takes minutes at first")
-    parser.add_argument("--profile", action="store_true", help="also show where the time of the default setting goes")
-    arguments = parser.parse_args()
-    show_machine(("torch", "timm"))
+    """Time all settings; on a GPU, print their memory as well."""
+    args = command_line().parse_args()
+    print_machine(("torch", "timm"))
     on_gpu = torch.cuda.is_available()
-    case = TOY[0] if arguments.toy else ON_GPU if on_gpu else ON_CPU
+    case = TOY[0] if args.toy else GPU_CASE if on_gpu else CPU_CASE
     settings = [
         setting
         for setting in list_settings("float16" if on_gpu else "float32")
-        if not (setting.compile and arguments.no_compile)
+        if not (setting.compile and args.no_compile)
     ]
-    works = {setting.name: steps_of(case, setting) for setting in settings}
-    times = alternate(works, arguments.rounds)
+    candidates = {setting.name: training_steps(case, setting) for setting in settings}
+    times = time_alternating(candidates, args.rounds)
     title = f"{case.model}, {case.size} px, batches of {case.batch}"
-    show(title, times, case.steps * case.batch, "image", settings[0].name)
+    print_times(title, times, case.steps * case.batch, "image", settings[0].name)
     if on_gpu:
-        show_memory(works)
-    if arguments.profile:
-        show_profile(works[settings[0].name])
+        print_memory(candidates)
+    if args.profile:
+        print_profile(candidates[settings[0].name])
 
 
-def list_settings(precision: Literal["float16", "float32"]) -> list[Setting]:
-    """The settings to compare, the default first."""
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="number of timed rounds")
+    parser.add_argument("--toy", action="store_true", help="use a tiny model")
+    parser.add_argument("--no-compile", action="store_true", help="skip the settings that compile, which takes minutes")
+    parser.add_argument("--profile", action="store_true", help="print a profile of the default setting")
+    return parser
+
+
+def list_settings(amp_dtype: Literal["float16", "float32"]) -> list[Setting]:
+    """Return the settings to compare; the first is the default."""
     settings = [
-        Setting(precision),
-        Setting(precision, deterministic=False),
-        Setting(precision, compile=True),
-        Setting(precision, deterministic=False, compile=True),
-        Setting(precision, channels_last=False),
+        Setting(amp_dtype),
+        Setting(amp_dtype, deterministic=False),
+        Setting(amp_dtype, compile=True),
+        Setting(amp_dtype, deterministic=False, compile=True),
+        Setting(amp_dtype, channels_last=False),
     ]
-    return settings if precision == "float32" else [*settings, Setting("bfloat16")]
+    return settings if amp_dtype == "float32" else [*settings, Setting("bfloat16")]
 
 
-def steps_of(case: Case, setting: Setting) -> Callable[[], object]:
-    """So many steps of training by one setting, on one batch."""
-    with tempfile.TemporaryDirectory() as name:
-        changes: dict[str, Any] = {"amp_dtype": setting.precision, "compile": setting.compile}
-        write_params(Path(name), ROOT / "params.yaml", **changes)
-        params = read_params(TrainParams, Path(name) / "params.yaml")
+def training_steps(case: Case, setting: Setting) -> Callable[[], object]:
+    """Return a function that takes the steps of `case` on one batch."""
+    params = setting_params(setting)
     device = init_device(params.threads, setting.deterministic)
-    classifier = build_classifier(Architecture(case.model, case.channels, case.size))
+    classifier = build_classifier(Architecture(case.model, case.in_chans, case.size))
     if not setting.channels_last:
         classifier = classifier.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        classifier.backbone.register_forward_pre_hook(_channels_first)
-    pixels = torch.rand(case.batch, 1, case.size, case.size, device=device)
+        classifier.backbone.register_forward_pre_hook(_to_channels_first)
+    images = torch.rand(case.batch, 1, case.size, case.size, device=device)
     labels = (torch.rand(case.batch, 15, device=device) < 0.1).float()
-    training = Trainer(classifier, params, labels)
+    trainer = Trainer(classifier, params, labels)
 
-    def work() -> None:
+    def take_steps() -> None:
         init_device(params.threads, setting.deterministic)
-        training.classifier.train()
+        trainer.classifier.train()
         for _ in range(case.steps):
-            training.step(pixels, labels)
+            trainer.step(images, labels)
 
-    return work
+    return take_steps
 
 
-def show_memory(works: dict[str, Callable[[], object]]) -> None:
-    """Print the most GPU memory that each setting takes, the networks of the others left out."""
-    print("\n| way | peak GPU memory of a step, GB |\n| --- | --- |")
-    for name, work in works.items():
+def setting_params(setting: Setting) -> TrainParams:
+    """Return the committed parameters with the data type and the compilation of `setting`."""
+    with tempfile.TemporaryDirectory() as name:
+        changes: dict[str, Any] = {"amp_dtype": setting.amp_dtype, "compile": setting.compile}
+        write_params(Path(name), ROOT / "params.yaml", **changes)
+        return read_params(TrainParams, Path(name) / "params.yaml")
+
+
+def print_memory(candidates: Candidates) -> None:
+    """Print the peak GPU memory of each candidate, without the networks of the others."""
+    print("\n| setting | peak GPU memory of a step, GB |\n| --- | --- |")
+    for name, take_steps in candidates.items():
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        work()
+        take_steps()
         print(f"| {name} | {(torch.cuda.max_memory_allocated() - before) / 1e9:.1f} |")
 
 
-def show_profile(work: Callable[[], object]) -> None:
+def print_profile(take_steps: Callable[[], object]) -> None:
     """Print the operations that take most of the time."""
     on_gpu = torch.cuda.is_available()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as found:
-        work()
-        finish()
+    with profile(activities=activities) as profiler:
+        take_steps()
+        synchronize()
     column = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
-    print(found.key_averages().table(sort_by=column, row_limit=25, max_name_column_width=60))
+    print(profiler.key_averages().table(sort_by=column, row_limit=25, max_name_column_width=60))
 
 
-def _channels_first(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(pixels.contiguous() for pixels in inputs)
+def _to_channels_first(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(images.contiguous() for images in inputs)
 
 
 if __name__ == "__main__":
