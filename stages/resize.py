@@ -1,8 +1,8 @@
-"""Decode the images, resize them, and pack them into one array.
+"""Decode the images, resize them, and store them in one array.
 
 Reads: `data/sample.csv`, the images in `raw_dir`.
 Writes: `data/images.npy` (uint8 [images, image_size, image_size], rows in the order of `data/sample.csv`).
-Alone: `python -m stages.resize`
+Run: `python -m stages.resize`
 """
 
 import lzma
@@ -18,47 +18,51 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cxr.core.errors import InputError, run_as_script
+from cxr.core.errors import InputError, format_names, run_as_script
 from cxr.core.files import atomic_write
 from cxr.core.params import read_params
 from cxr.core.paths import IMAGES, SAMPLE
 from cxr.core.prefetch import prefetch_map
-from cxr.core.tables import name_some, read_sample
+from cxr.core.tables import read_sample
 from cxr.images.decode import decode_and_resize
 from cxr.images.params import ResizeParams
 from cxr.images.raw_images import RawImages
 
-Decoded = NDArray[np.uint8] | ValueError
+ImageOrError = NDArray[np.uint8] | ValueError
 
 
 def main() -> None:
-    """Find the images of the sample and pack them."""
+    """Find the images of the sample and write the array."""
     params = read_params(ResizeParams)
     names = list(read_sample(SAMPLE)["image"])
     with RawImages(params.raw_dir) as images:
         missing = [name for name in names if name not in images]
         if missing:
-            raise InputError(f"{params.raw_dir} lacks {len(missing):,} images: {name_some(missing)}; run sample again")
-        pack(names, partial(_decode, images, params.image_size), params.image_size, IMAGES)
+            raise InputError(
+                f"{len(missing):,} of the {len(names):,} sampled images are missing in {params.raw_dir}: "
+                f"{format_names(missing)}; complete the download, or run `dvc repro` to sample again"
+            )
+        write_images(names, partial(_decode, images, params.image_size), params.image_size, IMAGES)
     print(f"{IMAGES}: {len(names):,} images of {params.image_size} x {params.image_size} pixels")
 
 
-def pack(names: list[str], decode: Callable[[str], Decoded], size: int, path: Path) -> None:
-    """Write the decoded images as rows of one .npy array, uint8 [len(names), size, size], on all cores.
+def write_images(names: list[str], decode: Callable[[str], ImageOrError], size: int, path: Path) -> None:
+    """Decode the images on all cores and write them as a .npy array, uint8 [len(names), size, size].
 
-    Memory holds a few images at a time, however many there are.
+    Only a few images are in memory at a time.
 
     Raises:
-        InputError: naming every image that cannot be decoded, or the room that the disk lacks; nothing is written then.
+        InputError: if the disk has too little free space, or images cannot be decoded; the message names all of them.
+            No file is written.
     """
-    _check_room(len(names) * size * size, path)
+    _check_disk_space(len(names) * size * size, path)
     failures = []
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), size, size)}
         np.lib.format.write_array_header_1_0(file, header)
         cores = os.cpu_count() or 1
         rows = prefetch_map(decode, names, cores, 16 * cores)
-        # disable=None: a bar where a terminal watches, nothing where none does.
+        # disable=None: show the bar only if standard error is a terminal.
         for name, row in zip(names, tqdm(rows, "resize", len(names), disable=None, unit=" images"), strict=True):
             if isinstance(row, ValueError):
                 failures.append(f"  {name}: {row}")
@@ -67,22 +71,24 @@ def pack(names: list[str], decode: Callable[[str], Decoded], size: int, path: Pa
         if failures:
             raise InputError(
                 f"{len(failures):,} of {len(names):,} images cannot be read:\n" + "\n".join(failures) + "\n"
-                "Fetch them again, or leave them out with sample.exclude"
+                "Download them again, or add them to sample.exclude"
             )
 
 
-def _decode(images: RawImages, size: int, name: str) -> Decoded:
+def _decode(images: RawImages, size: int, name: str) -> ImageOrError:
     try:
         return decode_and_resize(images.read(name), size)
     except (ValueError, OSError, EOFError, RuntimeError, BadZipFile, zlib.error, lzma.LZMAError) as error:
         return ValueError(str(error))
 
 
-def _check_room(needed: int, path: Path) -> None:
+def _check_disk_space(needed: int, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(path.parent).free
     if free < needed:
-        raise InputError(f"{path} needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free: make room")
+        raise InputError(
+            f"{path} needs {needed / 1e9:.1f} GB but the disk has only {free / 1e9:.1f} GB free"
+        )
 
 
 if __name__ == "__main__":

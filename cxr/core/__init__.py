@@ -1,4 +1,4 @@
-"""What every other package uses: errors, atomic files, paths, progress bars, tables, labels, and reading params.yaml.
+"""Foundations of all other packages: errors, atomic file writing, paths, progress bars, tables, labels and parameters.
 
 Imports no other package of the project.
 """

@@ -1,15 +1,15 @@
-"""How a mistake of the user ends a script: one clear message, exit code 1, no traceback."""
+"""User errors and warnings: a script ends with one clear message and exit code 1, without a traceback."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class InputError(Exception):
-    """A mistake that the user can mend; its message says what is wrong, where, and what to do."""
+    """An error that the user can fix. Its message states what is wrong, where, and what to do."""
 
 
 def run_as_script(main: Callable[[], None]) -> None:
-    """Run `main`; print an `InputError`, or what the system refuses, as `error: …` and exit with 1."""
+    """Run `main`; print an `InputError` or `OSError` as `error: …` and exit with code 1."""
     try:
         main()
     except InputError as error:
@@ -17,18 +17,24 @@ def run_as_script(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.exit("error: interrupted")
     except FileNotFoundError as error:
-        sys.exit(f"error: there is no {error.filename}; `dvc repro` makes what a stage reads")
+        sys.exit(f"error: {error.filename} not found; run `dvc repro` to create the inputs of a stage")
     except OSError as error:
-        # A full disk, a file without rights, a broken drive: the machine's, and never a fault of the program.
-        sys.exit(f"error: {error.strerror or error}: {error.filename or 'while an output was written'}")
+        # A full disk or missing permissions: a problem of the machine, for which a traceback is of no use.
+        sys.exit(f"error: {error.strerror or error}: {error.filename or 'while writing an output'}")
 
 
 def warn(message: str) -> None:
-    """Print a warning to the terminal's error stream."""
+    """Print a warning to standard error."""
     print(f"warning: {message}", file=sys.stderr)
 
 
 def first_lines(error: Exception) -> str:
-    """The first two lines of an exception's message, at most 300 characters."""
+    """Return the first two lines of an exception's message, joined by a space and cut to 300 characters."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join(line.strip() for line in lines[:2])[:300]
+
+
+def format_names(names: Sequence[str], limit: int = 5) -> str:
+    """Return the first `limit` names, joined by commas, and the number of the remaining ones."""
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,4 +1,4 @@
-"""Whole files or none: every output is written under a temporary name and moved into place."""
+"""Atomic writing: an output is written under a temporary name and then moved into place."""
 
 import json
 import shutil
@@ -13,11 +13,11 @@ import pandas as pd
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` to write a file or a folder at; move it to `path` at the end.
+    """Yield a temporary path beside `path` for a file or folder; move it to `path` when the block ends.
 
-    Where the block raises, nothing is left and `path` keeps what it had. The temporary name is fixed, so what a
-    killed run left behind is overwritten by the next one. DVC's cache may be a hard link to `path`: a move replaces
-    the link, where writing in place would change the cached bytes.
+    If the block raises, the temporary file is removed and `path` is unchanged. The temporary name is fixed, so the next
+    run overwrites what a killed run left behind. `path` may be a hard link to a file in DVC's cache: moving replaces
+    the link, whereas writing in place would change the cached bytes.
     """
     temporary = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove the file or folder at `path`, if there is one."""
+    """Remove the file or folder at `path` if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -40,18 +40,22 @@ def remove(path: Path) -> None:
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write `table` without its index; floats keep every digit that tells them apart."""
+    """Write `table` without its index; floats are written with full precision."""
     with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def write_json(value: dict[str, Any], path: Path) -> None:
-    """Write `value` as indented JSON in the given order; NaN is not JSON and raises ValueError."""
+    """Write `value` as indented JSON, keeping the order of its keys.
+
+    Raises:
+        ValueError: if a value is NaN or infinite, which JSON cannot represent.
+    """
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of the bytes of the file at `path`."""
+    """Return the SHA-256 hash of the file at `path`, in hexadecimal."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()

@@ -1,10 +1,9 @@
-"""Reading `params.yaml`: the strict base of every parameter model, and one message that names every problem.
+"""Strict reading of `params.yaml`: one message reports every problem before any work starts.
 
-Each package holds the parameters of its own stage in a module `params`. `cxr.params` puts them together into the model
-of the whole file; no stage imports it, so that a change of one stage's parameters reruns that stage and no earlier one.
+The parameters of a stage are declared in the module `params` of its package. `cxr.params` combines them into the model
+of the whole file. No stage imports it, so a change of one stage's parameters does not rerun earlier stages.
 """
 
-from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -16,12 +15,12 @@ from ruamel.yaml import YAML, YAMLError
 from cxr.core.errors import InputError
 
 PARAMS_FILE = Path("params.yaml")
-# The project's own dvc.yaml: it lists the parameters of every stage.
+# The project's dvc.yaml, which lists the parameters of every stage.
 PIPELINE_FILE = Path(__file__).resolve().parents[2] / "dvc.yaml"
 
 
 class Strict(BaseModel):
-    """A group of parameters: unknown keys, missing keys and values of another type are errors; instances are frozen."""
+    """Base of parameter models: frozen; unknown keys, missing keys and values of another type are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -46,39 +45,40 @@ Section = TypeVar("Section", bound=Strict)
 
 
 def read_params(section: type[Section], path: Path = PARAMS_FILE) -> Section:
-    """Read `path`, check it, and return the parameters that `section` declares.
+    """Read `path` and return the parameters that `section` declares.
 
-    The top-level keys of the whole file are checked against dvc.yaml; values are checked for `section` only.
+    All top-level names are checked against dvc.yaml; values are checked for `section` only.
 
     Args:
-        section: the parameters of a stage, or `cxr.params.Params` for the whole file.
+        section: the parameter model of a stage, or `cxr.params.Params` for the whole file.
         path: the file to read.
 
     Raises:
-        InputError: naming every problem found.
+        InputError: if the file is missing or invalid; the message lists every problem.
     """
     values = _load_yaml(path)
     if not isinstance(values, dict):
-        raise InputError(f"{path} cannot be used: it must map parameter names to values")
+        raise InputError(f"{path} is invalid: it must map parameter names to values")
     problems = _name_problems(values, section)
     own = {name: value for name, value in values.items() if name in section.model_fields}
     try:
-        found = section.model_validate(own)
+        params = section.model_validate(own)
     except ValidationError as error:
-        problems += [_explain(problem, section) for problem in error.errors()]
+        problems += [_format_problem(problem, section) for problem in error.errors()]
     if problems:
-        raise InputError(f"{path} cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
-    return found
+        raise InputError(f"{path} is invalid:\n" + "\n".join(f"  {problem}" for problem in problems))
+    return params
 
 
 @cache
 def pipeline_params() -> dict[str, tuple[str, ...]]:
-    """The top-level parameters of each stage, by the name of the stage, as dvc.yaml lists them."""
+    """Return the names of the top-level parameters of each stage, as listed in dvc.yaml."""
     stages = _load_yaml(PIPELINE_FILE)["stages"]
     return {stage: tuple(definition.get("params", ())) for stage, definition in stages.items()}
 
 
 def _name_problems(values: dict[Any, Any], section: type[Strict]) -> list[str]:
+    """Return a message for each unknown or missing top-level name; pydantic reports names missing from `section`."""
     names = dict.fromkeys(name for stage in pipeline_params().values() for name in stage)
     candidates = [*names, *_dotted_names(section)]
     unknown = [_unknown_parameter(str(name), candidates) for name in values if name not in names]
@@ -86,12 +86,12 @@ def _name_problems(values: dict[Any, Any], section: type[Strict]) -> list[str]:
     return unknown + missing
 
 
-def _unknown_parameter(name: str, candidates: Iterable[str]) -> str:
-    close = get_close_matches(name, list(candidates), n=1)
-    return f"{name}: no such parameter" + (f"; did you mean {close[0]}?" if close else "")
+def _unknown_parameter(name: str, candidates: list[str]) -> str:
+    close = get_close_matches(name, candidates, n=1)
+    return f"{name}: unknown parameter" + (f"; did you mean {close[0]}?" if close else "")
 
 
-def _explain(problem: Any, section: type[Strict]) -> str:
+def _format_problem(problem: Any, section: type[Strict]) -> str:
     name = ".".join(map(str, problem["loc"])) or "the file"
     if problem["type"] == "extra_forbidden":
         return _unknown_parameter(name, _dotted_names(section))
@@ -102,6 +102,7 @@ def _explain(problem: Any, section: type[Strict]) -> str:
 
 
 def _dotted_names(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return the names of all fields of `model`, those of nested models with dots: `loss.focal_gamma`."""
     names = []
     for name, field in model.model_fields.items():
         names.append(prefix + name)
@@ -111,10 +112,10 @@ def _dotted_names(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def _load_yaml(path: Path) -> Any:
-    """Parse a file as YAML 1.2, as DVC does: `1e-05` is a number, `off` is a string, and a repeated key is an error."""
+    """Parse a YAML 1.2 file as DVC does: `1e-05` is a number, `off` is a string, and a duplicate key is an error."""
     try:
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"there is no {path} here; run from the top folder of the repository") from None
+        raise InputError(f"{path} not found; run from the top folder of the repository") from None
     except (YAMLError, UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{path} is not valid YAML: {error}") from None

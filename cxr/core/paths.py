@@ -1,4 +1,4 @@
-"""The files in which the stages meet. Other people's scripts read them too: a name here is a contract."""
+"""Paths of the files that the stages exchange, relative to the folder they run in. They are a public interface."""
 
 from pathlib import Path
 
@@ -16,5 +16,5 @@ CHECKPOINTS = Path("checkpoints")
 
 
 def model_file(model: str, seed: int) -> Path:
-    """Where the trained member of this network and seed lies."""
+    """Return the path of the trained ensemble member of `model` and `seed`."""
     return MODELS / f"{model}-{seed}.safetensors"

@@ -1,4 +1,4 @@
-"""Work done ahead of its use, by threads."""
+"""Mapping a function over items with threads, ahead of the consumer."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,20 +12,27 @@ Result = TypeVar("Result")
 def prefetch_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
 ) -> Iterator[Result]:
-    """The results of `function`, in the order of `items`, computed by threads and never more than `ahead` early.
+    """Yield `function(item)` for each item, in order, computed by threads.
 
-    Speeds up what releases Python's lock: reading files, decoding, copying. What `function` raises is raised here.
+    Useful for work that releases the global interpreter lock, such as reading files, decoding and copying. An exception
+    in `function` is raised when its result is due.
+
+    Args:
+        function: called in a worker thread.
+        items: consumed as results are taken.
+        workers: number of threads.
+        ahead: number of results that may be computed before they are needed; bounds the memory.
     """
-    waiting: deque[Future[Result]] = deque()
+    pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(pool.submit(function, item))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            # Where the consumer stopped early: what has not begun is not needed.
-            for future in waiting:
+            # If the consumer stops early, tasks that have not started are not needed.
+            for future in pending:
                 future.cancel()

@@ -1,4 +1,4 @@
-"""Bars that tell how far a work is, and the time that is left."""
+"""Progress bars with the remaining time."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -7,16 +7,16 @@ from tqdm import tqdm
 
 Item = TypeVar("Item")
 
-DELAY = 2.0  # seconds: what is done sooner shows none
+DELAY = 2.0  # seconds before a bar appears
 
 
-def progress(items: Iterable[Item], what: str, total: int, unit: str) -> Iterable[Item]:
-    """`items`, with a bar while they are worked on: where a terminal watches, and gone at the end.
+def progress(items: Iterable[Item], description: str, total: int, unit: str) -> Iterable[Item]:
+    """Iterate over `items` and show a progress bar if standard error is a terminal; the bar is removed at the end.
 
     Args:
-        items: `total` of them.
-        what: is done with them.
-        total: how many there are.
-        unit: their name, in the plural.
+        items: the items to process.
+        description: label of the bar.
+        total: number of items.
+        unit: what an item is, in the plural.
     """
-    return tqdm(items, what, total, disable=None, delay=DELAY, leave=False, unit=f" {unit}")
+    return tqdm(items, description, total, disable=None, delay=DELAY, leave=False, unit=f" {unit}")

@@ -1,56 +1,57 @@
-"""This project's tables: rows of images, with a column of 0, 1 or nothing for each of the 15 classes."""
+"""Reading CSV tables, and the sample and split tables of the pipeline."""
 
 import warnings
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from cxr.core.errors import InputError
+from cxr.core.errors import InputError, format_names
 from cxr.core.files import write_csv
-from cxr.core.labels import CLASSES, UNKNOWN
+from cxr.core.labels import CLASSES, UNKNOWN, fill_unknown
 
 SPLITS = ("train", "val", "test")
 
 
-def read_strings(path: Path, columns: Mapping[str, str], also: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Read some columns of a CSV table as they stand, all str.
+def read_strings(path: Path, columns: Mapping[str, str], aliases: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Read columns of a CSV table as strings, without conversion.
 
     Args:
-        path: of the table.
-        columns: the names that they have there, and those that they get.
-        also: other names that they may have there, and those of `columns` that these stand for.
+        path: the table.
+        columns: maps the name of each column to read to its name in the result.
+        aliases: maps alternative column names to names in `columns`.
 
     Raises:
-        InputError: where it is no such table, lacks a column, or has no rows.
+        InputError: if the file is not a CSV table, lacks a column, or has no rows.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more fields than the header
-            raw = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
-    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a CSV table: {error}") from None
-    raw = raw.rename(columns=dict(also or {}))
+    raw = _read_csv(path).rename(columns=dict(aliases or {}))
     missing = [column for column in columns if column not in raw.columns]
     if missing:
-        raise InputError(f"{path} has no column {', '.join(missing)}; its columns are {', '.join(raw.columns)}")
+        raise InputError(f"{path} lacks the columns {', '.join(missing)}; its columns are {', '.join(raw.columns)}")
     if raw.empty:
         raise InputError(f"{path} has a header but no rows")
     return raw[list(columns)].rename(columns=dict(columns))
 
 
-def reject_repeated(images: pd.Series, path: Path) -> None:
-    """Raise InputError, naming `path`, where an image is there more than once."""
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more fields than the header
+            return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a CSV table: {error}") from None
+
+
+def reject_duplicates(images: pd.Series, source: object) -> None:
+    """Raise InputError if an image name occurs more than once; the message starts with `source`."""
     repeated = sorted(set(images[images.duplicated()]))
     if repeated:
-        raise InputError(f"{path}: {len(repeated)} images are there more than once: {name_some(repeated)}")
+        raise InputError(f"{source}: {len(repeated):,} images are listed more than once: {format_names(repeated)}")
 
 
 def write_sample(table: pd.DataFrame, path: Path) -> None:
-    """Write `data/sample.csv`: an unknown label is an empty field."""
+    """Write `data/sample.csv`; unknown labels become empty fields."""
     labels = table[list(CLASSES)].astype("UInt8")
     write_csv(pd.concat([table.drop(columns=list(CLASSES)), labels.mask(labels == UNKNOWN)], axis=1), path)
 
@@ -59,8 +60,8 @@ def read_sample(path: Path) -> pd.DataFrame:
     """Read `data/sample.csv`.
 
     Returns:
-        A row an image: image (str), patient (int), age (years, may be missing), sex and view (str), then the 15 classes
-        (uint8: 0, 1 or `UNKNOWN`).
+        One row for each image: image (str), patient (int), age (years, may be missing), sex and view (str), then the 15
+        classes (uint8: 0, 1 or `UNKNOWN`).
     """
     types: dict[Hashable, Any] = {
         "image": str,
@@ -73,36 +74,18 @@ def read_sample(path: Path) -> pd.DataFrame:
     return fill_unknown(pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing))
 
 
-def fill_unknown(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` with the 15 classes as uint8, and `UNKNOWN` where a label is missing."""
-    return table.assign(**{name: table[name].fillna(UNKNOWN).astype(np.uint8) for name in CLASSES})
-
-
 def read_sample_with_split(sample_path: Path, split_path: Path) -> pd.DataFrame:
-    """Read `data/sample.csv` with the column split, one of train, val and test, of `data/split.csv`.
+    """Read `data/sample.csv` and add the column split (train, val or test) of `data/split.csv`.
 
     Raises:
-        InputError: where the two are not of the same images in the same order.
+        InputError: if the two files do not list the same images in the same order.
     """
     sample, split = read_sample(sample_path), pd.read_csv(split_path, dtype={"image": str, "split": str})
     if list(sample["image"]) != list(split["image"]):
-        raise InputError(
-            f"{split_path} is not the split of {sample_path}; run `python -m stages.split`, or `dvc repro`"
-        )
+        raise InputError(f"{split_path} does not match {sample_path}; run `python -m stages.split` or `dvc repro`")
     return sample.assign(split=split["split"])
 
 
 def is_synthetic(raw_dir: Path) -> bool:
-    """Whether the images in `raw_dir` are drawn ones: their folder says so in a file called SYNTHETIC.txt."""
+    """Return whether the images in `raw_dir` are synthetic: the folder then has a file SYNTHETIC.txt."""
     return (raw_dir / "SYNTHETIC.txt").is_file()
-
-
-def label_matrix(table: pd.DataFrame) -> NDArray[np.uint8]:
-    """The 15 class columns of `table` as an array, uint8 [rows, 15]: 0, 1 or `UNKNOWN`."""
-    return table[list(CLASSES)].to_numpy(np.uint8)
-
-
-def name_some(names: list[str], at_most: int = 5) -> str:
-    """The first few of `names`, and how many more there are."""
-    more = f" and {len(names) - at_most:,} more" if len(names) > at_most else ""
-    return ", ".join(names[:at_most]) + more

@@ -1,4 +1,4 @@
-"""NIH's list of boxes: where radiologists saw a finding, in some of the test images."""
+"""NIH's bounding boxes: the location of findings in some of the test images, marked by radiologists."""
 
 import csv
 import math
@@ -11,71 +11,73 @@ from cxr.core.errors import InputError
 from cxr.core.labels import FINDINGS
 
 BOX_FILE = "BBox_List_2017.csv"
-NIH_SIDE = 1024  # pixels: the frame of the boxes, whatever the size of the image files
+NIH_SIDE = 1024  # pixels; coordinates refer to 1024 x 1024 pixels, whatever the size of the image files
 COLUMNS = ("image", "class", "x", "y", "width", "height")
-_NIH_WORDS = {"Infiltrate": "Infiltration"}
+_HEADER_START = ["Image Index", "Finding Label"]
+_NIH_LABELS = {"Infiltrate": "Infiltration"}
 
 
 def read_boxes(raw_dir: Path) -> pd.DataFrame:
-    """Read `BBox_List_2017.csv` in `raw_dir`, as NIH and Kaggle publish it and tools.phantom writes it.
+    """Read `BBox_List_2017.csv` in `raw_dir`, as published by NIH and Kaggle.
 
     Returns:
-        A row a box, in the file's order: image and class (str), left edge x, upper edge y, width and height (float,
-        shares of the image's side). Empty where there is no such file: boxes are not needed.
+        One row for each box, in the order of the file: image and class (str), left edge x, upper edge y, width and
+        height (float, fractions of the image's side). Empty if there is no such file.
 
     Raises:
-        InputError: naming the line that is no box.
+        InputError: if a line is invalid; the message gives its number.
     """
     path = raw_dir / BOX_FILE
     if not path.is_file():
         return pd.DataFrame([], columns=list(COLUMNS))
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return pd.DataFrame(_rows(path, csv.reader(file)), columns=list(COLUMNS))
+            return pd.DataFrame(_parse(path, csv.reader(file)), columns=list(COLUMNS))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a CSV table: {error}") from None
 
 
 def boxes_of_images(images: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
-    """The boxes that lie in some images, with what localisation needs to know of those.
+    """Return the boxes of some images, each with the row and patient of its image.
 
     Args:
-        images: with the columns image and patient, as the test images of the sample.
-        boxes: as `read_boxes` returns them.
+        images: a table with the columns image and patient.
+        boxes: the result of `read_boxes`.
 
     Returns:
-        `boxes` with the columns place (of the image among `images`) and patient, sorted by place.
+        `boxes` with the additional columns row (of the image in `images`) and patient, sorted by row.
     """
-    about = images[["image", "patient"]].assign(place=range(len(images)))
-    return boxes.merge(about, on="image").sort_values("place", kind="stable", ignore_index=True)
+    numbered = images[["image", "patient"]].assign(row=range(len(images)))
+    return boxes.merge(numbered, on="image").sort_values("row", kind="stable", ignore_index=True)
 
 
-def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[tuple[str | float, ...]]:
-    # The header's brackets hold commas, so its columns are more than those of a row: it says nothing but its start.
-    header = next(reader, [])
-    if header[:2] != ["Image Index", "Finding Label"]:
-        raise InputError(
-            f"{path}: the first line must start with Image Index,Finding Label; is it NIH's list of boxes?"
-        )
+def _parse(path: Path, reader: Iterator[list[str]]) -> Iterator[tuple[str | float, ...]]:
+    # The header's last name, "Bbox [x,y,w,h]", contains commas, so only the first two names are checked.
+    if next(reader, [])[:2] != _HEADER_START:
+        raise InputError(f"{path}: the first line must start with {','.join(_HEADER_START)}; use NIH's file")
     for line, fields in enumerate(reader, start=2):
         try:
             if any(fields):
-                yield _box(fields)
+                yield _parse_box(fields)
         except ValueError as error:
-            raise InputError(f"{path}, line {line}: {error}; mend or remove the line") from None
+            raise InputError(f"{path}, line {line}: {error}; fix or remove the line") from None
 
 
-def _box(fields: list[str]) -> tuple[str | float, ...]:
-    """One line; ValueError says what is wrong with it."""
+def _parse_box(fields: list[str]) -> tuple[str | float, ...]:
+    """Return the values of one line, in the order of `COLUMNS`.
+
+    Raises:
+        ValueError: if the line is invalid.
+    """
     # Kaggle's rows end in three empty fields.
     if len(fields) < len(COLUMNS) or any(fields[len(COLUMNS) :]):
-        raise ValueError(f"{len(fields)} fields, not image, finding, x, y, width, height")
-    image, word, *numbers = fields[: len(COLUMNS)]
-    name = _NIH_WORDS.get(word, word)
-    if name not in FINDINGS:
-        raise ValueError(f"{word!r} is none of the findings {', '.join(FINDINGS)}")
+        raise ValueError(f"{len(fields)} fields, expected image, finding, x, y, width and height")
+    image, label, *numbers = fields[: len(COLUMNS)]
+    finding = _NIH_LABELS.get(label, label)
+    if finding not in FINDINGS:
+        raise ValueError(f"unknown finding {label!r}; the findings are {', '.join(FINDINGS)}")
     x, y, width, height = (float(number) for number in numbers)
-    inside = x >= 0 and y >= 0 and x + width <= NIH_SIDE and y + height <= NIH_SIDE
-    if not (inside and width > 0 and height > 0 and math.isfinite(x + y + width + height)):
-        raise ValueError(f"the box {', '.join(numbers)} is not inside of {NIH_SIDE} × {NIH_SIDE} pixels")
-    return image, name, x / NIH_SIDE, y / NIH_SIDE, width / NIH_SIDE, height / NIH_SIDE
+    is_inside = x >= 0 and y >= 0 and x + width <= NIH_SIDE and y + height <= NIH_SIDE
+    if not (is_inside and width > 0 and height > 0 and math.isfinite(x + y + width + height)):
+        raise ValueError(f"the box {', '.join(numbers)} is not inside {NIH_SIDE} x {NIH_SIDE} pixels")
+    return image, finding, x / NIH_SIDE, y / NIH_SIDE, width / NIH_SIDE, height / NIH_SIDE

@@ -1,6 +1,6 @@
-"""The data sets that can be read: whichever lies in a folder becomes one kind of table.
+"""The supported data sets. The layout of `raw_dir` determines which one is read.
 
-To add another: docs/data.md.
+To add a data set, see docs/data.md.
 """
 
 from pathlib import Path
@@ -12,34 +12,34 @@ from cxr.datasets import chexpert, nih
 from cxr.datasets.params import CheXpert
 
 
-def read_table(raw_dir: Path, reading: CheXpert) -> pd.DataFrame:
+def read_table(raw_dir: Path, label_policy: CheXpert) -> pd.DataFrame:
     """Read the table of the data set in `raw_dir`.
 
     Args:
-        raw_dir: a folder in NIH's or CheXpert's layout.
-        reading: how CheXpert's labels are meant.
+        raw_dir: a folder in the layout of NIH or CheXpert.
+        label_policy: how CheXpert's labels are read.
 
     Returns:
-        A row an image, sorted by image name: image (str), patient (int), age (years, may be missing), sex and view
-        (str, may be empty), then the 15 classes (uint8: 0, 1 or `cxr.core.labels.UNKNOWN`).
+        One row for each image, sorted by image name: image (str), patient (int), age (years, may be missing), sex and
+        view (str, may be empty), then the 15 classes (uint8: 0, 1 or `cxr.core.labels.UNKNOWN`).
 
     Raises:
-        InputError: where there is no folder, no table in it, or one with an error.
+        InputError: if the folder or its table is missing, or the table is invalid.
     """
     if not raw_dir.is_dir():
-        raise InputError(f"raw_dir: there is no folder {raw_dir}; set raw_dir in params.yaml to NIH's or CheXpert's")
-    return chexpert.read_table(raw_dir, reading) if chexpert.is_there(raw_dir) else nih.read_table(raw_dir)
+        raise InputError(f"raw_dir: folder {raw_dir} not found; set raw_dir in params.yaml to the data set")
+    return chexpert.read_table(raw_dir, label_policy) if chexpert.has_layout(raw_dir) else nih.read_table(raw_dir)
 
 
-def name_of(raw_dir: Path) -> str:
-    """What the data set in `raw_dir` is called."""
-    return "CheXpert" if chexpert.is_there(raw_dir) else "NIH ChestX-ray14"
+def dataset_name(raw_dir: Path) -> str:
+    """Return the name of the data set in `raw_dir`."""
+    return "CheXpert" if chexpert.has_layout(raw_dir) else "NIH ChestX-ray14"
 
 
 def read_lists(raw_dir: Path) -> pd.DataFrame:
-    """The data set's own split: columns image and list (train_val or test); no rows where it has none.
+    """Read the official split of the data set: columns image and list (train_val or test); empty if there is none.
 
     Raises:
-        InputError: where it is incomplete, or an image is listed twice.
+        InputError: if the split is incomplete or lists an image more than once.
     """
-    return chexpert.read_lists(raw_dir) if chexpert.is_there(raw_dir) else nih.read_lists(raw_dir)
+    return chexpert.read_lists(raw_dir) if chexpert.has_layout(raw_dir) else nih.read_lists(raw_dir)

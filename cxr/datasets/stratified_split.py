@@ -1,29 +1,36 @@
-"""Dealing groups of images into bins of given sizes, so that every class keeps its share in each."""
+"""Stratified group split: assign whole groups to splits of given sizes, keeping the prevalence of each class.
+
+A greedy assignment in the manner of iterative stratification (Sechidis et al., ECML PKDD 2011), applied to groups
+instead of single images, followed by exchanges that make the sizes exact.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
-# A class may be off by this share of its target in a bin, or by one image: the unit that deviations are weighed in.
+# The unit of deviations: this fraction of the target count of a class in a bin, or one image if that is more.
 TOLERANCE = 0.01
 
 
 def stratified_group_split(
     groups: NDArray[np.int64], labels: NDArray[np.uint8], sizes: list[int], seed: int
 ) -> NDArray[np.int64]:
-    """Deal whole groups into `len(sizes)` bins of `sizes` images.
+    """Assign whole groups to bins of `sizes` images, keeping the prevalence of each class.
 
-    Greedy: the groups that are hardest to place (many images, rare labels) come first, each goes to the bin that it
-    brings nearest to its targets, and the many single images without a rare label come last and even out what is left.
-    Equal groups are dealt in random order.
+    Groups that are hard to assign (many images, rare labels) come first; each goes to the bin whose deviations from its
+    targets it increases least. Single images without rare labels come last and fill the bins. Equal groups are assigned
+    in random order.
 
     Args:
         groups: int [n], the group (patient) of each image.
-        labels: uint8 [n, classes], 1 where the class is there; any other value is not dealt evenly.
-        sizes: images in each bin; they add up to n.
-        seed: of the order of equal groups.
+        labels: uint8 [n, classes], 1 for a positive label. Other values are not balanced.
+        sizes: number of images in each bin; the sum is n.
+        seed: seed of the order of equal groups.
 
     Returns:
-        int [n], the bin of each image. Where the groups allow no exact sizes, bins have the nearest found.
+        int [n], the bin of each image. If the groups do not allow exact sizes, the bins have the nearest sizes found.
+
+    Raises:
+        ValueError: if `sizes` do not add up to n.
     """
     if sum(sizes) != len(groups):
         raise ValueError(f"sizes add up to {sum(sizes)}, not to {len(groups)} images")
@@ -32,14 +39,14 @@ def stratified_group_split(
     total = counts.sum(axis=0)
     targets = total * (np.array(sizes)[:, None] / max(len(groups), 1))
     targets[:, -1] = sizes
-    bins = _deal_greedily(counts, targets, _hardest_first(counts, total, seed))
-    _even_out(bins, counts, targets)
+    bins = _assign_greedily(counts, targets, _hardest_first(counts, total, seed))
+    _adjust_sizes(bins, counts, targets)
     return bins[group_of_image]
 
 
-def allocate_sizes(shares: list[float], count: int) -> list[int]:
-    """Split `count` into whole numbers nearest to `shares`, which add up to 1 (largest remainders)."""
-    exact = np.array(shares) * count
+def allocate_sizes(fractions: list[float], count: int) -> list[int]:
+    """Return integers that add up to `count`, in proportion to `fractions` (sum 1), by the largest remainder method."""
+    exact = np.array(fractions) * count
     sizes = np.floor(exact + 1e-6).astype(int)
     largest = np.argsort(sizes - exact, kind="stable")[: count - sizes.sum()]
     sizes[largest] += 1
@@ -47,54 +54,58 @@ def allocate_sizes(shares: list[float], count: int) -> list[int]:
 
 
 def _counts(group_of_image: NDArray[np.int64], labels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Images of each class in each group, and in the last column all of its images: [groups, classes + 1]."""
+    """Return the positives of each class in each group and, in the last column, its images: [groups, classes + 1]."""
     columns = [np.bincount(group_of_image, column) for column in (labels == 1).T]
     return np.stack([*columns, np.bincount(group_of_image)], axis=1).astype(float)
 
 
 def _hardest_first(counts: NDArray[np.float64], total: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
+    """Return the order of the groups: the difficulty is the largest fraction of a class that a group has."""
     difficulty = (counts / np.maximum(total, 1)).max(axis=1)
     shuffled = np.random.default_rng(seed).permutation(len(counts))
-    single = counts[shuffled, -1] == 1
-    return shuffled[np.lexsort((-difficulty[shuffled], single))]
+    is_single = counts[shuffled, -1] == 1
+    return shuffled[np.lexsort((-difficulty[shuffled], is_single))]
 
 
-def _deal_greedily(
+def _assign_greedily(
     counts: NDArray[np.float64], targets: NDArray[np.float64], order: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Give each group to the bin where the squared deviations, in units of the tolerance, grow least.
+    """Assign each group to the bin with the smallest increase of the squared deviations, in units of the tolerance.
 
-    A deviation is from the bin's share of what has been dealt so far, so that every bin fills evenly.
+    A deviation is the difference to the bin's fraction of what has been assigned so far, so that all bins fill evenly.
     """
-    shares = targets / np.maximum(targets.sum(axis=0), 1)
+    fractions = targets / np.maximum(targets.sum(axis=0), 1)
     weights = np.maximum(TOLERANCE * targets, 1) ** -2
     deviation = np.zeros_like(targets)
-    room = targets[:, -1].copy()
+    capacity = targets[:, -1].copy()
     bins = np.empty(len(counts), np.int64)
     for group in order:
         count = counts[group]
-        deviation -= shares * count
+        deviation -= fractions * count
         cost = (weights * count * (2 * deviation + count)).sum(axis=1)
-        fits = room >= count[-1]
-        chosen = int(np.argmin(np.where(fits, cost, np.inf) if fits.any() else -room))
+        fits = capacity >= count[-1]
+        chosen = int(np.argmin(np.where(fits, cost, np.inf) if fits.any() else -capacity))
         deviation[chosen] += count
-        room[chosen] -= count[-1]
+        capacity[chosen] -= count[-1]
         bins[group] = chosen
     return bins
 
 
-def _even_out(bins: NDArray[np.int64], counts: NDArray[np.float64], targets: NDArray[np.float64]) -> None:
-    """Where too few single images were left to fill the bins exactly, exchange groups until no exchange brings more."""
+def _adjust_sizes(bins: NDArray[np.int64], counts: NDArray[np.float64], targets: NDArray[np.float64]) -> None:
+    """Exchange groups between the fullest and the emptiest bin until the sizes are exact or no exchange helps.
+
+    Needed if there are too few single images to fill the bins exactly. Changes `bins` in place.
+    """
     while True:
         excess = np.bincount(bins, counts[:, -1], len(targets)) - targets[:, -1]
         fullest, emptiest = int(np.argmax(excess)), int(np.argmin(excess))
         exchange = _best_exchange(bins, counts, targets, (fullest, emptiest), min(excess[fullest], -excess[emptiest]))
         if exchange is None:
             return
-        given, taken = exchange
+        given, returned = exchange
         bins[given] = emptiest
-        if taken is not None:
-            bins[taken] = fullest
+        if returned is not None:
+            bins[returned] = fullest
 
 
 def _best_exchange(
@@ -104,9 +115,13 @@ def _best_exchange(
     between: tuple[int, int],
     gap: float,
 ) -> tuple[int, int | None] | None:
-    """A group to give from the first bin to the second, and one to take back or None, that close most of `gap` images.
+    """Return the exchange of groups between two bins that closes most of a gap of `gap` images.
 
-    Of the groups with the right numbers of images, those that leave the classes nearest to their targets.
+    Among groups with the same number of images, the one with the lowest cost is chosen.
+
+    Returns:
+        The group to move from the first bin to the second, and the group to move back or None. None if no exchange
+        reduces the gap.
     """
     inside = [np.flatnonzero(bins == number) for number in between]
     sizes = [np.unique(counts[groups, -1]) for groups in inside]
@@ -117,21 +132,21 @@ def _best_exchange(
     size, size_back = np.unravel_index(np.argmax(closed), closed.shape)
     deviations = np.stack([counts[groups].sum(axis=0) for groups in inside]) - targets[list(between)]
     weights = np.maximum(TOLERANCE * targets[list(between)], 1) ** -2
-    given = _least_harm(inside[0][counts[inside[0], -1] == sizes[0][size]], counts, deviations, weights)
+    given = _lowest_cost(inside[0][counts[inside[0], -1] == sizes[0][size]], counts, deviations, weights)
     if size_back == 0:
         return given, None
-    left = deviations + np.stack([-counts[given], counts[given]])
+    remaining = deviations + np.stack([-counts[given], counts[given]])
     candidates = inside[1][counts[inside[1], -1] == sizes[1][size_back - 1]]
-    return given, _least_harm(candidates, counts, left[::-1], weights[::-1])
+    return given, _lowest_cost(candidates, counts, remaining[::-1], weights[::-1])
 
 
-def _least_harm(
+def _lowest_cost(
     candidates: NDArray[np.int64],
     counts: NDArray[np.float64],
     deviations: NDArray[np.float64],
     weights: NDArray[np.float64],
 ) -> int:
-    """The candidate whose move from the first bin to the second leaves the least squared deviations."""
+    """Return the group whose move from the first bin to the second gives the smallest sum of squared deviations."""
     moved = counts[candidates]
     cost = weights[0] * (deviations[0] - moved) ** 2 + weights[1] * (deviations[1] + moved) ** 2
     return int(candidates[np.argmin(cost.sum(axis=1))])

@@ -1,4 +1,4 @@
-"""Image files: finding them in `raw_dir`, decoding and resizing them.
+"""Image files: finding them in `raw_dir`, decoding and resizing.
 
 Imports core.
 """

@@ -1,4 +1,4 @@
-"""From an image file to a gray square of pixels."""
+"""Decoding image files to 8-bit gray pixels."""
 
 import io
 
@@ -9,22 +9,26 @@ from PIL import Image, UnidentifiedImageError
 from cxr.images.png import decode_gray_png
 from cxr.images.resize import resize
 
-LARGEST = 8192 * 8192  # pixels; below the number at which Pillow suspects an attack
+MAX_PIXELS = 8192 * 8192  # of one image; below Pillow's limit for decompression bombs
 
 
 def decode_and_resize(file: bytes, size: int) -> NDArray[np.uint8]:
-    """Decode an image file as `gray_picture` does and resize it, antialiased, to uint8 [size, size]."""
+    """Decode an image file and resize it with antialiasing to uint8 [size, size].
+
+    Raises:
+        ValueError: if the file is not a valid image.
+    """
     return resize(decode_gray_image(file), size)
 
 
 def decode_gray_image(file: bytes) -> NDArray[np.uint8]:
     """Decode an image file to uint8 [height, width].
 
-    Takes 8-bit gray, RGB, RGBA and palette images (NIH's 519 RGBA files hold a gray picture) and 16-bit gray, of which
-    it keeps the highest eight of the bits that the picture uses: many hold only 12.
+    Supports 8-bit gray, RGB, RGBA and palette images (519 of NIH's images are gray but stored as RGBA) and 16-bit gray.
+    Of 16-bit images, the highest eight of the bits in use are kept, since many use only 12 bits.
 
     Raises:
-        ValueError: saying what is wrong with the file.
+        ValueError: if the file is not a valid image.
     """
     if not file:
         raise ValueError("an empty file")
@@ -35,9 +39,9 @@ def decode_gray_image(file: bytes) -> NDArray[np.uint8]:
 def _decode_any(file: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(file)) as image:
-            if image.width * image.height > LARGEST:
+            if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many for a radiograph")
-            # Reading pixels skips the checksums: a flipped bit would be another picture. Costs 8 % of a decode.
+            # Reading the pixels does not check the checksums. This takes 8 % of the time of decoding.
             image.verify()
         with Image.open(io.BytesIO(file)) as image:
             return np.asarray(_gray(image))

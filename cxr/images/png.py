@@ -1,7 +1,7 @@
-"""Gray 8-bit PNG files, which all but 519 of NIH's images are, decoded faster than general libraries do.
+"""Fast decoding of 8-bit gray PNG files, the format of all but 519 of NIH's images.
 
-Inflating the stream is left to isa-l. What takes most of the time after that is undoing the filters of PNG, where each
-pixel depends on the one to its left: see `_undo_filters`. Format: https://www.w3.org/TR/png-3/
+ISA-L inflates the stream. Most of the remaining time is spent on undoing PNG's filters, where each pixel depends on the
+one to its left; see `_undo_filters`. Format: https://www.w3.org/TR/png-3/
 """
 
 import struct
@@ -13,65 +13,64 @@ from numba import njit
 from numpy.typing import NDArray
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_HEADER = struct.Struct(">II5B")  # width, height, bit depth, colour, compression, filter, interlacing
-_LARGEST_SIDE = 8192  # pixels
-_LANES = 32  # rows that are unfiltered at a time; 16 and 64 are slower
+_HEADER = struct.Struct(">II5B")  # width, height, bit depth, color type, compression, filter, interlacing
+_MAX_SIDE = 8192  # pixels
+_LANES = 32  # rows that are unfiltered together; 16 and 64 are slower
 
 
 def decode_gray_png(file: bytes) -> NDArray[np.uint8] | None:
-    """Decode a PNG file that holds 8-bit gray pixels, uint8 [height, width]; None where it is any other kind of file.
+    """Decode an 8-bit gray PNG file to uint8 [height, width]; return None for any other kind of file.
 
-    Every chunk's checksum is compared: a flipped bit would be another picture.
+    The checksum of every chunk is verified.
 
     Raises:
-        ValueError: saying what is broken.
+        ValueError: if the file is damaged.
     """
     if file[:8] != _SIGNATURE or file[12:16] != b"IHDR" or len(file) < 33:
         return None
     width, height, *kind = _HEADER.unpack_from(file, 16)
-    if kind != [8, 0, 0, 0, 0] or not (0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE):
+    if kind != [8, 0, 0, 0, 0] or not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
         return None
     size = height * (width + 1)
     try:
         filtered = isal_zlib.decompressobj().decompress(b"".join(_pixel_chunks(file)), size)
-    except isal_zlib.IsalError as error:  # type: ignore[misc] # a class, whatever its stub says
-        raise ValueError(f"broken: {error}") from None
+    except isal_zlib.IsalError as error:  # type: ignore[misc] # the stub does not declare a class
+        raise ValueError(f"damaged: {error}") from None
     if len(filtered) < size:
-        raise ValueError("truncated: it has fewer pixels than it says")
+        raise ValueError("truncated: fewer pixels than its header declares")
     lines = np.frombuffer(filtered, np.uint8).reshape(height, width + 1)
     if lines[:, 0].max() > 4:
-        raise ValueError("broken: a row has a filter that PNG does not know")
+        raise ValueError("damaged: unknown filter of a row")
     return _undo_filters(lines)
 
 
 def _pixel_chunks(file: bytes) -> Iterator[memoryview]:
-    """The parts of the compressed pixels, all chunks checked."""
-    view, place, name = memoryview(file), 8, b""
+    """Yield the parts of the compressed pixels, verifying all chunks."""
+    view, position, name = memoryview(file), 8, b""
     while name != b"IEND":
-        if len(file) < place + 12:
-            raise ValueError("truncated: it ends before its last chunk")
-        (length,) = struct.unpack_from(">I", file, place)
-        name, end = file[place + 4 : place + 8], place + 8 + length
+        if len(file) < position + 12:
+            raise ValueError("truncated: the last chunk is missing")
+        (length,) = struct.unpack_from(">I", file, position)
+        name, end = file[position + 4 : position + 8], position + 8 + length
         if len(file) < end + 4:
-            raise ValueError("truncated: it ends within a chunk")
-        if isal_zlib.crc32(view[place + 4 : end]) != struct.unpack_from(">I", file, end)[0]:
-            raise ValueError(f"broken: wrong checksum of its chunk {name.decode('latin-1')}")
+            raise ValueError("truncated within a chunk")
+        if isal_zlib.crc32(view[position + 4 : end]) != struct.unpack_from(">I", file, end)[0]:
+            raise ValueError(f"damaged: wrong checksum of the chunk {name.decode('latin-1')}")
         if name == b"IDAT":
-            yield view[place + 8 : end]
-        place = end + 4
+            yield view[position + 8 : end]
+        position = end + 4
 
 
 @njit(nogil=True, cache=True)
 def _undo_filters(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Undo the filter of each row; `lines`, uint8 [height, 1 + width], have the filter's number in front.
+    """Undo the filter of each row of `lines`, uint8 [height, 1 + width], whose first column is the filter type.
 
-    A pixel needs its left neighbour, so a row by itself goes one pixel at a time. But 32 rows go together where each is
-    one pixel behind the row above: the processor's vector units then take a slanted column of 32 pixels at once.
+    Since a pixel depends on its left neighbor, a single row is processed one pixel at a time. To use the vector units,
+    32 rows are processed together, each one pixel behind the row above: a slanted column of 32 pixels at a time.
     """
     height, width = lines.shape[0], lines.shape[1] - 1
     pixels = np.empty((height, width), np.uint8)
-    # Slanted: the pixel at column x of the block's row r lies at slanted[x + r, r]. The corners stay zero, or hold
-    # what no pixel is made from.
+    # Column x of row r of the block is stored at slanted[x + r, r]. The corners hold values that no pixel depends on.
     flat = np.zeros((width + _LANES - 1) * _LANES, np.uint8)
     slanted = flat.reshape((width + _LANES - 1, _LANES))
     above = np.zeros(width + _LANES - 1, np.int16)
@@ -92,9 +91,9 @@ def _undo_filters(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @njit(nogil=True, cache=True)
 def _undo_slanted(slanted: NDArray[np.uint8], filters: NDArray[np.uint8], above: NDArray[np.int16]) -> None:
-    """Replace the filtered values by pixels, a slanted column at a time; `above` is the row above the block."""
+    """Replace filtered values by pixels in place, a slanted column at a time; `above` is the row above the block."""
     left, up, corner = np.zeros(_LANES, np.int16), np.zeros(_LANES, np.int16), np.zeros(_LANES, np.int16)
-    # Masks instead of branches: every lane does all filters and keeps its own.
+    # Masks instead of branches: every lane computes all filters and selects its own.
     is_sub, is_up = np.zeros(_LANES, np.int16), np.zeros(_LANES, np.int16)
     is_average, is_paeth = np.zeros(_LANES, np.int16), np.zeros(_LANES, np.int16)
     for lane in range(len(filters)):

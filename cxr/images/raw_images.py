@@ -1,4 +1,4 @@
-"""The raw images: where they lie in `raw_dir`."""
+"""Access to the image files in `raw_dir`."""
 
 from pathlib import Path
 from typing import Self
@@ -8,33 +8,33 @@ from cxr.core.errors import InputError
 
 
 class RawImages:
-    """The images in `raw_dir`, by name, in any of NIH's layouts, or by path, as CheXpert has it.
+    """The image files in `raw_dir`, found by name (NIH) or by path (CheXpert).
 
-    `images/*.png` (as NIH's archives unpack), `images_0NN/images/*.png` (Kaggle's folders) or `images_0NN.zip`; a name
-    with a slash is the path of a file in `raw_dir`. May be read from several threads at once. A context manager: it
-    holds archives open.
+    Supported layouts of NIH are `images/*.png` (NIH's unpacked archives), `images_0NN/images/*.png` (Kaggle) and
+    `images_0NN.zip`. A name with a slash is the path of a file in `raw_dir`. Reading is thread-safe. Archives stay open
+    until the context manager exits.
     """
 
     def __init__(self, raw_dir: Path) -> None:
-        """Find the images.
+        """Find the image files.
 
         Raises:
-            InputError: where there is no folder, none of the layouts, or an archive that cannot be read.
+            InputError: if the folder does not exist or has none of the layouts, or an archive cannot be read.
         """
         self._raw_dir = raw_dir
         self._archives: list[ZipFile] = []
         self._files: dict[str, Path] = {}
         self._members: dict[str, tuple[ZipFile, str]] = {}
         if not raw_dir.is_dir():
-            raise InputError(f"raw_dir: there is no folder {raw_dir}; set raw_dir in params.yaml")
+            raise InputError(f"raw_dir: folder {raw_dir} not found; set raw_dir in params.yaml")
         for folder in (raw_dir / "images", *sorted(raw_dir.glob("images_*/images"))):
             self._files |= {path.name: path for path in folder.glob("*.png")}
         for path in sorted(raw_dir.glob("images_*.zip")):
             self._add_archive(path)
         if not self._files and not self._members and not (raw_dir / "train").is_dir():
             raise InputError(
-                f"{raw_dir} has no images/*.png, no images_0NN/images/*.png, no images_0NN.zip, and no folder train of "
-                "CheXpert's"
+                f"{raw_dir} has no images: neither images/*.png, images_0NN/images/*.png or images_0NN.zip (NIH) nor a "
+                "folder train (CheXpert)"
             )
 
     def __contains__(self, name: str) -> bool:
@@ -48,7 +48,11 @@ class RawImages:
             archive.close()
 
     def read(self, name: str) -> bytes:
-        """The bytes of the image file called `name`; KeyError or FileNotFoundError where there is none."""
+        """Return the content of the image file `name`.
+
+        Raises:
+            KeyError, FileNotFoundError: if there is no such file.
+        """
         if name in self._files or "/" in name:
             return self._files.get(name, self._raw_dir / name).read_bytes()
         archive, member = self._members[name]

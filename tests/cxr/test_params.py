@@ -18,7 +18,7 @@ SECTIONS = (SampleParams, SplitParams, ResizeParams, TrainParams, EvaluateParams
 
 
 def with_line(folder: Path, key: str, text: str) -> Path:
-    """The committed params.yaml with the line of `key` replaced by `text`, to the letter."""
+    """Write the committed params.yaml with the line of `key` replaced by `text`; return its path."""
     lines = (ROOT / "params.yaml").read_text(encoding="utf-8")
     changed, times = re.subn(rf"(?m)^( *){key}:.*$", lambda line: line[1] + text, lines)
     assert times == 1
@@ -28,20 +28,20 @@ def with_line(folder: Path, key: str, text: str) -> Path:
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
-def test_every_committed_file_passes(path: Path) -> None:
+def test_every_committed_file_is_valid(path: Path) -> None:
     assert read_params(Params, path).sample.size > 0
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_a_stage_is_handed_its_own_part_and_no_more(section: type[Strict]) -> None:
+def test_a_stage_gets_its_own_parameters_only(section: type[Strict]) -> None:
     whole = read_params(Params, ROOT / "params.yaml").model_dump()
-    handed = read_params(section, ROOT / "params.yaml").model_dump()
-    assert set(handed) == set(section.model_fields)
-    assert handed == {name: whole[name] for name in handed}
-    assert len(handed) < len(whole)
+    section_values = read_params(section, ROOT / "params.yaml").model_dump()
+    assert set(section_values) == set(section.model_fields)
+    assert section_values == {name: whole[name] for name in section_values}
+    assert len(section_values) < len(whole)
 
 
-def test_the_stages_together_are_handed_everything() -> None:
+def test_the_stages_together_have_all_parameters() -> None:
     assert set().union(*(section.model_fields for section in SECTIONS)) == set(Params.model_fields)
 
 
@@ -49,14 +49,14 @@ def test_the_stages_together_are_handed_everything() -> None:
     ("text", "value"),
     [("1e-05", 1e-5), ("1e-5", 1e-5), ("1E+1", 10.0), ("2", 2.0), (".5", 0.5), ("1.", 1.0), ("2.5e-3", 0.0025)],
 )
-def test_every_way_to_write_a_number_is_that_number(tmp_path: Path, text: str, value: float) -> None:
+def test_every_notation_of_a_number_is_read_as_that_number(tmp_path: Path, text: str, value: float) -> None:
     lr = read_params(TrainParams, with_line(tmp_path, "lr", f"lr: {text}")).lr
     assert isinstance(lr, float)
     assert lr == value
 
 
 @pytest.mark.parametrize("word", ["off", "yes", "no", "1:30", "1:30.5", "y"])
-def test_words_stay_words(tmp_path: Path, word: str) -> None:
+def test_words_are_read_as_strings(tmp_path: Path, word: str) -> None:
     path = with_line(tmp_path, "exclude", f"exclude: [{word}]")
     assert read_params(SampleParams, path).sample.exclude == [word]
 
@@ -73,9 +73,9 @@ def test_words_stay_words(tmp_path: Path, word: str) -> None:
         ("lr", "lr: true", r"lr: .*number.*True"),
         ("lr", "lr: .nan", r"lr: .*finite.*nan"),
         ("lr", "lr: .inf", r"lr: .*finite.*inf"),
-        ("lr", "lrr: 0.1", r"lrr: no such parameter; did you mean lr\?"),
+        ("lr", "lrr: 0.1", r"lrr: unknown parameter; did you mean lr\?"),
         ("lr", "zzzzzz: 0.1", r"lr: missing"),
-        ("degrees", "degreees: 5", r"augment\.degreees: no such parameter; did you mean augment\.degrees\?"),
+        ("degrees", "degreees: 5", r"augment\.degreees: unknown parameter; did you mean augment\.degrees\?"),
         ("size", "size: 0", r"sample\.size: .*greater than or equal to 1"),
         ("train", "train: 0.8", r"split: .*add up to 1, but add up to 1\.1"),
         ("val", "val: 0", r"split\.val: .*greater than 0"),
@@ -88,7 +88,7 @@ def test_words_stay_words(tmp_path: Path, word: str) -> None:
         ("raw_dir", "raw_dir: 5", r"raw_dir: .*path.*5"),
     ],
 )
-def test_a_wrong_value_is_named(tmp_path: Path, key: str, text: str, message: str) -> None:
+def test_an_invalid_value_is_reported(tmp_path: Path, key: str, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_params(Params, with_line(tmp_path, key, text))
 
@@ -104,18 +104,18 @@ def test_a_wrong_value_is_named(tmp_path: Path, key: str, text: str, message: st
         ("sample", 5, "sample: .*5"),
     ],
 )
-def test_a_wrong_list_is_named(tmp_path: Path, name: str, value: object, message: str) -> None:
+def test_an_invalid_list_is_reported(tmp_path: Path, name: str, value: object, message: str) -> None:
     write_params(tmp_path, **{name: value})
     with pytest.raises(InputError, match=message):
         read_params(Params, tmp_path / "params.yaml")
 
 
-def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     write_params(tmp_path, epochs="abc", lrr=0.1, **{"sample.size": 0, "augment.hflip": 2})
     with pytest.raises(InputError) as caught:
         read_params(Params, tmp_path / "params.yaml")
     first, *problems = str(caught.value).splitlines()
-    assert first.endswith("params.yaml cannot be used:")
+    assert first.endswith("params.yaml is invalid:")
     assert {problem.split(":")[0].strip() for problem in problems} == {"epochs", "lrr", "sample.size", "augment.hflip"}
 
 
@@ -128,34 +128,34 @@ def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
         (b"a: 1\nb: 2\na: 3\n", 'duplicate key "a"'),
         (b"sample:\n  size: 1\n  size: 2\n", 'duplicate key "size"'),
         (b"a: \xff\n", "is not valid YAML"),
-        (b"? [a, b]\n: 1\n", "no such parameter"),
+        (b"? [a, b]\n: 1\n", "unknown parameter"),
         (b"lr: 1\n", "epochs: missing"),
     ],
 )
-def test_a_file_that_is_no_params_file_says_so(tmp_path: Path, content: bytes, message: str) -> None:
+def test_an_unusable_file_is_reported(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "params.yaml").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_params(SampleParams, tmp_path / "params.yaml")
 
 
-def test_without_the_file_the_folder_is_the_wrong_one(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run from the top folder of the repository"):
         read_params(SampleParams, tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_every_stage_refuses_a_name_that_no_stage_has(tmp_path: Path, section: type[Strict]) -> None:
+def test_every_stage_rejects_an_unknown_name(tmp_path: Path, section: type[Strict]) -> None:
     write_params(tmp_path, lrr=0.1, calibration_bin=3)
     with pytest.raises(InputError) as caught:
         read_params(section, tmp_path / "params.yaml")
     assert sorted(str(caught.value).splitlines()[1:]) == [
-        "  calibration_bin: no such parameter; did you mean calibration_bins?",
-        "  lrr: no such parameter; did you mean lr?",
+        "  calibration_bin: unknown parameter; did you mean calibration_bins?",
+        "  lrr: unknown parameter; did you mean lr?",
     ]
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_every_stage_refuses_a_file_that_lacks_a_name(tmp_path: Path, section: type[Strict]) -> None:
+def test_every_stage_rejects_a_missing_name(tmp_path: Path, section: type[Strict]) -> None:
     path = tmp_path / "params.yaml"
     path.write_text((ROOT / "params.yaml").read_text(encoding="utf-8").replace("\nlr: 0.002\n", "\n"), encoding="utf-8")
     with pytest.raises(InputError, match=r"\n  lr: missing$"):

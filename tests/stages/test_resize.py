@@ -26,7 +26,7 @@ IMAGES = Path("data/images.npy")
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to run in: 30 images in `raw`, of which 20 are in data/sample.csv."""
+    """A folder to run in, with 30 images in `raw`, of which 20 are in data/sample.csv."""
     write_nih(tmp_path / "raw", ROWS, side=SIDE)
     write_params(tmp_path, raw_dir="raw", image_size=32, **{"sample.size": 20})
     monkeypatch.chdir(tmp_path)
@@ -38,8 +38,8 @@ def names_in(folder: Path) -> list[str]:
     return list(read_sample(folder / "data/sample.csv")["image"])
 
 
-def by_pillow(path: Path, size: int) -> NDArray[np.uint8]:
-    """The first channel (all are the same gray), resized."""
+def resize_with_pillow(path: Path, size: int) -> NDArray[np.uint8]:
+    """Return the resized first channel; all channels are equal."""
     with Image.open(path) as image:
         return np.asarray(image.getchannel(0).resize((size, size), Image.Resampling.BILINEAR))
 
@@ -54,19 +54,19 @@ def test_rows_are_the_images_in_the_order_of_the_sample(folder: Path) -> None:
     assert isinstance(packed, np.memmap)
     assert packed.dtype == np.uint8
     assert packed.shape == (20, 32, 32)
-    expected = [by_pillow(folder / "raw/images" / name, 32) for name in names_in(folder)]
+    expected = [resize_with_pillow(folder / "raw/images" / name, 32) for name in names_in(folder)]
     assert np.abs(packed.astype(int) - np.stack(expected)).max() <= 1
     assert names_in(folder)[0] > names_in(folder)[-1]
 
 
-def test_the_file_is_what_numpy_itself_writes(folder: Path) -> None:
+def test_the_file_is_identical_to_that_of_numpy_save(folder: Path) -> None:
     resize.main()
     np.save(folder / "again.npy", np.load(IMAGES))
     assert IMAGES.read_bytes() == (folder / "again.npy").read_bytes()
 
 
-def zip_up(folder: Path) -> Path:
-    """Move the images from their folder into an archive."""
+def move_to_zip(folder: Path) -> Path:
+    """Move the images from their folder into an archive and return its path."""
     archive = folder / "raw/images_001.zip"
     with ZipFile(archive, "w", ZIP_DEFLATED) as file:
         for path in (folder / "raw/images").iterdir():
@@ -75,15 +75,15 @@ def zip_up(folder: Path) -> Path:
     return archive
 
 
-def test_an_archive_gives_the_same_bytes_as_a_folder(folder: Path) -> None:
+def test_an_archive_gives_the_same_array_as_a_folder(folder: Path) -> None:
     resize.main()
     first = IMAGES.read_bytes()
-    zip_up(folder)
+    move_to_zip(folder)
     resize.main()
     assert IMAGES.read_bytes() == first
 
 
-def test_every_broken_file_is_named_at_once_and_nothing_is_written(folder: Path) -> None:
+def test_all_damaged_files_are_reported_at_once_and_nothing_is_written(folder: Path) -> None:
     names = names_in(folder)
     images = folder / "raw/images"
     (images / names[2]).write_bytes(b"")
@@ -96,11 +96,11 @@ def test_every_broken_file_is_named_at_once_and_nothing_is_written(folder: Path)
     assert f"  {names[5]}: not an image\n" in message
     assert f"  {names[-1]}: " in message
     assert sum(name in message for name in names) == 3
-    assert "leave them out with sample.exclude" in message
+    assert "add them to sample.exclude" in message
     assert files_in(folder) == before
 
 
-def test_a_failed_run_leaves_the_array_of_before(folder: Path) -> None:
+def test_a_failed_run_keeps_the_previous_array(folder: Path) -> None:
     resize.main()
     first = IMAGES.read_bytes()
     (folder / "raw/images" / names_in(folder)[7]).write_bytes(b"")
@@ -112,9 +112,9 @@ def test_a_failed_run_leaves_the_array_of_before(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["data", "header"])
-def test_a_damaged_member_of_an_archive_is_named(folder: Path, damage: str) -> None:
+def test_a_damaged_member_of_an_archive_is_reported(folder: Path, damage: str) -> None:
     names = names_in(folder)
-    path = zip_up(folder)
+    path = move_to_zip(folder)
     with ZipFile(path) as archive:
         start = archive.getinfo(f"images/{names[4]}").header_offset
     content = bytearray(path.read_bytes())
@@ -126,24 +126,27 @@ def test_a_damaged_member_of_an_archive_is_named(folder: Path, damage: str) -> N
     assert not IMAGES.exists()
 
 
-def test_images_that_are_gone_are_named(folder: Path) -> None:
+def test_missing_images_are_reported(folder: Path) -> None:
     names = names_in(folder)
     for name in names[:2]:
         (folder / "raw/images" / name).unlink()
-    with pytest.raises(InputError, match=f"raw lacks 2 images: {names[0]}, {names[1]}; run sample again"):
+    with pytest.raises(
+        InputError,
+        match=f"2 of the 20 sampled images are missing in raw: {names[0]}, {names[1]}; complete the download",
+    ):
         resize.main()
 
 
-def test_without_a_sample_it_says_what_makes_one(folder: Path) -> None:
+def test_a_missing_sample_is_reported(folder: Path) -> None:
     (folder / "data/sample.csv").unlink()
-    assert "there is no data/sample.csv; `dvc repro` makes" in error_of(run_stage("resize", folder))
+    assert "data/sample.csv not found; run `dvc repro` to create" in error_of(run_stage("resize", folder))
 
 
-def test_too_little_room_is_found_before_any_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_space_is_reported_before_any_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 20_000, 20_000))
     before = files_in(folder)
-    with pytest.raises(InputError, match=r"images\.npy needs 0\.0 GB, the disk has 0\.0 GB free: make room"):
+    with pytest.raises(InputError, match=r"images\.npy needs 0\.0 GB but the disk has only 0\.0 GB free"):
         resize.main()
     assert files_in(folder) == before
 
@@ -154,31 +157,31 @@ def run_script(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-# A limit on the size of a file: the write itself fails, half-way, as where a file system takes no larger file.
+# With a limit on the file size, writing fails halfway, as on a file system that does not support larger files.
 LIMITED = """
 import resource, runpy, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 runpy.run_module("stages.resize", run_name="__main__")
 """
-# The temporary name is fixed: a link there, left in place, sends every write to a device that is full.
+# The temporary name is fixed, so a link of this name to /dev/full makes every write fail; `remove` would delete it.
 FULL = """
-import cxr.files
-from cxr.errors import run_as_script
+import cxr.core.files
+from cxr.core.errors import run_as_script
 from stages import resize
 cxr.core.files.remove = lambda path: None
 run_as_script(resize.main)
 """
 
 
-def test_a_file_that_cannot_grow_ends_with_one_message(folder: Path) -> None:
+def test_a_file_size_limit_is_one_message(folder: Path) -> None:
     before = files_in(folder)
     done = run_script(LIMITED, folder)
     assert files_in(folder) == before
     assert "File too large" in error_of(done)
 
 
-def test_a_full_disk_ends_with_one_message(folder: Path) -> None:
+def test_a_full_disk_is_one_message(folder: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full on this system")
     (folder / "data/.images.npy.partial").symlink_to("/dev/full")
@@ -186,11 +189,11 @@ def test_a_full_disk_ends_with_one_message(folder: Path) -> None:
     assert not IMAGES.exists()
 
 
-def test_memory_holds_a_few_images_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_few_images_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size, count = 64, 3000
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     tracemalloc.start()
-    resize.pack(
+    resize.write_images(
         [str(number) for number in range(count)], lambda _: np.zeros((size, size), np.uint8), size, tmp_path / "a"
     )
     peak = tracemalloc.get_traced_memory()[1]
@@ -200,7 +203,7 @@ def test_memory_holds_a_few_images_only(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.real_data
-def test_the_real_originals_become_one_array(shared: Path, tmp_path: Path) -> None:
+def test_the_real_originals_are_resized_into_one_array(shared: Path, tmp_path: Path) -> None:
     write_params(tmp_path, raw_dir=str(shared / "nih-originals"), image_size=300)
     for stage in ("sample", "resize"):
         done = run_stage(stage, tmp_path)
@@ -209,5 +212,5 @@ def test_the_real_originals_become_one_array(shared: Path, tmp_path: Path) -> No
     names = names_in(tmp_path)
     assert packed.shape == (91, 300, 300) == (len(names), 300, 300)
     for name, pixels in zip(names, packed.astype(int), strict=True):
-        assert np.abs(pixels - by_pillow(shared / "nih-originals/images" / name, 300)).max() <= 1
+        assert np.abs(pixels - resize_with_pillow(shared / "nih-originals/images" / name, 300)).max() <= 1
         assert pixels.std() > 20

@@ -1,4 +1,4 @@
-"""Downloading from a server on this machine that fails as real ones do; NIH's own has never been asked."""
+"""Tests of the download with a local server that simulates failures. NIH's server is never contacted."""
 
 import hashlib
 import io
@@ -25,8 +25,8 @@ from tests.fixtures.nih_folder import numbered_rows, write_nih
 from tests.fixtures.project import ROOT
 from tests.fixtures.stages import error_of, files_in, write_params
 from tests.fixtures.terminal import assert_time_left, play_terminal
-from tools.download import command, room, sources, taking, transfer
-from tools.download.archives import refuse_outside, to_zip
+from tools.download import command, disk_space, import_local, sources, transfer
+from tools.download.archives import check_member_paths, tar_to_zip
 from tools.download.sources import Source
 
 ROWS = numbered_rows(30)
@@ -39,7 +39,7 @@ FIRST = TARS[0]
 
 @pytest.fixture(scope="module")
 def nih(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data set with 30 images, as loose files with its four tables."""
+    """The data set with 30 images, as single files with the four tables."""
     folder = write_nih(tmp_path_factory.mktemp("nih"), ROWS, side=64)
     names = [image for image, _, _ in ROWS]
     (folder / "train_val_list.txt").write_text("\n".join(names[:20]), encoding="utf-8")
@@ -50,7 +50,7 @@ def nih(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def files(nih: Path) -> dict[str, bytes]:
-    """What the server has: three archives of ten images, and the tables."""
+    """The files of the server: three archives of ten images each, and the tables."""
     images = sorted((nih / "images").iterdir())
     tars = {name: tar_of(images[10 * number : 10 * number + 10]) for number, name in enumerate(TARS)}
     return tars | {name: (nih / name).read_bytes() for name in TABLES}
@@ -76,12 +76,12 @@ def as_sources(names: tuple[str, ...], server: FaultyServer) -> tuple[Source, ..
 
 @pytest.fixture
 def server(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
-    """The server in NIH's place, and little patience."""
+    """A running server that replaces NIH's, with short timeouts and pauses."""
     with serving(files) as running:
-        for module in (command, taking):
+        for module in (command, import_local):
             monkeypatch.setattr(module, "ARCHIVES", as_sources(TARS, running))
             monkeypatch.setattr(module, "TABLES", as_sources(TABLES, running))
-        monkeypatch.setattr(transfer, "SHORTEST_PAUSE", 0.001)
+        monkeypatch.setattr(transfer, "MIN_PAUSE", 0.001)
         monkeypatch.setattr(transfer, "TIMEOUT", 0.4)
         yield running
 
@@ -92,7 +92,7 @@ def get(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 
 class Getter:
-    """The command as a person calls it, in this process: what it prints."""
+    """Runs the command in this process and returns its output."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
         self.monkeypatch, self.capsys, self.folder = monkeypatch, capsys, folder
@@ -116,7 +116,7 @@ def half_of(server: FaultyServer, name: str) -> str:
     return f"bytes={len(server.files[name]) // 2}-"
 
 
-def test_the_field_notes_figures_add_up() -> None:
+def test_the_list_of_sources_is_consistent() -> None:
     assert len(sources.ARCHIVES) == 12
     assert sum(source.size for source in sources.ARCHIVES) == 45_079_862_784
     everything = (*sources.ARCHIVES, *sources.TABLES)
@@ -125,28 +125,26 @@ def test_the_field_notes_figures_add_up() -> None:
 
 
 @pytest.mark.real_data
-def test_the_tables_sums_are_those_of_the_real_tables(shared: Path) -> None:
+def test_the_checksums_of_the_tables_match_the_real_tables(shared: Path) -> None:
     for source in sources.TABLES:
         content = (shared / "nih-metadata" / source.name).read_bytes()
-        # The copies there differ from NIH's own: those lists end without a line end, and its table says Sex today.
+        # The copies differ from NIH's files, whose lists have no final newline and whose table has Patient Sex.
         content = content.rstrip(b"\n") if source.name.endswith(".txt") else content
         content = content.replace(b"Patient Gender", b"Patient Sex")
         assert (len(content), hashlib.md5(content, usedforsecurity=False).hexdigest()) == (source.size, source.md5)
 
 
-def test_everything_is_fetched_packed_and_the_next_command_named(server: FaultyServer, get: Getter, nih: Path) -> None:
-    said = get()
+def test_all_files_are_downloaded_and_the_next_command_is_printed(server: FaultyServer, get: Getter, nih: Path) -> None:
+    output = get()
     assert_complete(get.folder, nih)
-    assert said.count("10 images\n") == 3
-    assert said.endswith(
-        f"{get.folder}: 30 images, all that the table names\nnext: dvc exp run -S raw_dir={get.folder}\n"
-    )
-    server.asked.clear()
+    assert output.count("10 images\n") == 3
+    assert output.endswith(f"{get.folder}: complete, 30 images\nnext: dvc exp run -S raw_dir={get.folder}\n")
+    server.requests.clear()
     get()
-    assert server.asked == []
+    assert server.requests == []
 
 
-def test_sample_and_resize_read_it_as_it_is(
+def test_sample_and_resize_read_the_download(
     server: FaultyServer, get: Getter, nih: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     get()
@@ -182,7 +180,7 @@ def test_sample_and_resize_read_it_as_it_is(
     ],
     ids=" ".join,
 )
-def test_a_server_that_fails_for_a_while_ends_with_the_right_bytes(
+def test_temporary_failures_end_with_the_right_bytes(
     server: FaultyServer, get: Getter, nih: Path, faults: list[str]
 ) -> None:
     server.faults[FIRST] = list(faults)
@@ -192,57 +190,57 @@ def test_a_server_that_fails_for_a_while_ends_with_the_right_bytes(
     assert_complete(get.folder, nih)
 
 
-def test_a_transfer_goes_on_where_it_broke_off(server: FaultyServer, get: Getter) -> None:
+def test_an_interrupted_transfer_is_resumed(server: FaultyServer, get: Getter) -> None:
     server.faults[FIRST] = ["cut"]
-    said = get()
+    output = get()
     assert server.ranges(FIRST) == [None, half_of(server, FIRST)]
-    assert f"{FIRST}: the server broke off after {len(server.files[FIRST]) // 2:,} of" in said
+    assert f"{FIRST}: the server closed the connection after {len(server.files[FIRST]) // 2:,} of" in output
 
 
-def test_the_range_is_kept_where_the_server_sends_elsewhere(server: FaultyServer, get: Getter) -> None:
+def test_the_range_is_kept_in_a_redirect(server: FaultyServer, get: Getter) -> None:
     server.faults[FIRST] = ["cut", "moved"]
     get()
     assert server.ranges(FIRST) == [None, half_of(server, FIRST), half_of(server, FIRST)]
 
 
 @pytest.mark.parametrize(
-    ("fault", "said", "asked"),
+    ("fault", "problem", "requests"),
     [
         ("404 always", "answers 404 Not Found", 1),
-        ("503 always", "answers 503 Service Unavailable", transfer.TRIES),
-        ("drop always", "cannot be reached", transfer.TRIES),
-        ("page always", "sends a file of 30 bytes, not of", transfer.TRIES),
-        ("wrong always", "sends other bytes than NIH published", 2),
+        ("503 always", "answers 503 Service Unavailable", transfer.MAX_TRIES),
+        ("drop always", "cannot be reached", transfer.MAX_TRIES),
+        ("page always", "sends a file of 30 bytes instead of", transfer.MAX_TRIES),
+        ("wrong always", "sends a file with MD5", 2),
     ],
 )
-def test_a_server_that_fails_for_good_is_named_and_the_rest_is_kept(
-    server: FaultyServer, get: Getter, nih: Path, fault: str, said: str, asked: int
+def test_a_permanent_failure_is_reported_and_other_files_are_kept(
+    server: FaultyServer, get: Getter, nih: Path, fault: str, problem: str, requests: int
 ) -> None:
     server.faults[FIRST] = [fault]
     with pytest.raises(InputError) as raised:
         get()
     message = str(raised.value)
-    assert message.startswith(f"{get.folder / FIRST}: {server.url(FIRST)} {said}")
-    assert "Run the same command again" in message
+    assert message.startswith(f"{get.folder / FIRST}: {server.url(FIRST)} {problem}")
+    assert "Run the command again to resume" in message
     assert "with a browser" in message
-    assert len(server.ranges(FIRST)) == asked
+    assert len(server.ranges(FIRST)) == requests
     assert files_in(get.folder) == COMPLETE - {"images_001.zip"}
     server.faults[FIRST] = []
-    server.asked.clear()
+    server.requests.clear()
     get()
-    assert {name for name, _ in server.asked} == {FIRST}
+    assert {name for name, _ in server.requests} == {FIRST}
     assert_complete(get.folder, nih)
 
 
-def test_a_server_that_starts_over_each_time_is_given_up(server: FaultyServer, get: Getter) -> None:
+def test_a_server_that_always_restarts_the_file_is_a_failure(server: FaultyServer, get: Getter) -> None:
     server.faults[FIRST] = ["starts over always"]
-    with pytest.raises(InputError, match="broke off after"):
+    with pytest.raises(InputError, match="closed the connection after"):
         get()
-    assert len(server.ranges(FIRST)) == transfer.TRIES
+    assert len(server.ranges(FIRST)) == transfer.MAX_TRIES
     assert not (get.folder / FIRST).exists()
 
 
-def test_all_that_failed_is_named_at_once(server: FaultyServer, get: Getter) -> None:
+def test_all_failures_are_reported_at_once(server: FaultyServer, get: Getter) -> None:
     for name in TARS[1:]:
         server.faults[name] = ["404 always"]
     with pytest.raises(InputError) as raised:
@@ -251,12 +249,12 @@ def test_all_that_failed_is_named_at_once(server: FaultyServer, get: Getter) -> 
     assert sorted(line.split(":")[0] for line in lines) == [str(get.folder / name) for name in TARS[1:]]
 
 
-def test_pauses_double_and_never_fall_below_what_the_server_asks_for(
+def test_pauses_double_and_respect_retry_after(
     server: FaultyServer, get: Getter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(command.Progress, "pause", lambda _, seconds: pauses.append(seconds))
-    monkeypatch.setattr(transfer, "SHORTEST_PAUSE", 1.0)
+    monkeypatch.setattr(transfer, "MIN_PAUSE", 1.0)
     server.faults[FIRST] = ["503 always"]
     server.retry_after = "5"
     with pytest.raises(InputError):
@@ -264,19 +262,19 @@ def test_pauses_double_and_never_fall_below_what_the_server_asks_for(
     assert pauses == [5, 5, 5, 8, 16, 32]
 
 
-def test_a_terminal_shows_a_bar_with_the_time_left(
+def test_a_terminal_shows_a_bar_with_the_remaining_time(
     server: FaultyServer, get: Getter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = play_terminal(monkeypatch)
     server.faults[FIRST] = ["wrong", "slow"]
     get()
-    for what in ("fetch", "fetch, then pack"):
+    for what in ("download", "download and convert"):
         assert_time_left(terminal.getvalue(), what)
         assert terminal.getvalue().rpartition(f"{what}: ")[2].startswith("100%")
 
 
 @pytest.mark.parametrize("when", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
-def test_a_stopped_run_goes_on(server: FaultyServer, get: Getter, nih: Path, when: signal.Signals) -> None:
+def test_a_stopped_run_is_resumed(server: FaultyServer, get: Getter, nih: Path, when: signal.Signals) -> None:
     server.faults[FIRST] = ["stall always"]
     process = start(get.folder, server)
     part = get.folder / f"{FIRST}.part"
@@ -292,24 +290,24 @@ def test_a_stopped_run_goes_on(server: FaultyServer, get: Getter, nih: Path, whe
         assert errors.strip().endswith("error: interrupted")
     assert not any(name.endswith(("001.zip", "001.tar.gz")) for name in files_in(get.folder))
     server.faults[FIRST] = []
-    server.asked.clear()
+    server.requests.clear()
     size = part.stat().st_size
     get()
-    assert server.asked == [(FIRST, f"bytes={size}-")]
+    assert server.requests == [(FIRST, f"bytes={size}-")]
     assert_complete(get.folder, nih)
 
 
 def start(folder: Path, server: FaultyServer) -> subprocess.Popen[str]:
-    """The command as a process of its own, with this server in NIH's place."""
+    """Start the command in a subprocess, with this server instead of NIH's."""
     script = f"""
 import sys
-from cxr.errors import run_as_script
-from tools.download import command, taking, transfer
+from cxr.core.errors import run_as_script
+from tools.download import command, import_local, transfer
 from tools.download.sources import Source
-for module in (command, taking):
+for module in (command, import_local):
     module.ARCHIVES = {as_sources(TARS, server)!r}
     module.TABLES = {as_sources(TABLES, server)!r}
-transfer.TIMEOUT, transfer.SHORTEST_PAUSE = 0.4, 0.01
+transfer.TIMEOUT, transfer.MIN_PAUSE = 0.4, 0.01
 sys.argv = ["download", {str(folder)!r}]
 run_as_script(command.main)
 """
@@ -319,7 +317,7 @@ run_as_script(command.main)
     )
 
 
-def test_what_a_killed_conversion_leaves_is_made_again(server: FaultyServer, get: Getter, nih: Path) -> None:
+def test_a_killed_conversion_is_repeated(server: FaultyServer, get: Getter, nih: Path) -> None:
     get.folder.mkdir()
     (get.folder / FIRST).write_bytes(server.files[FIRST])
     (get.folder / ".images_001.zip.partial").write_bytes(b"PK half")
@@ -331,7 +329,7 @@ def test_what_a_killed_conversion_leaves_is_made_again(server: FaultyServer, get
     assert_complete(get.folder, nih)
 
 
-def test_an_archive_whose_zip_a_killed_run_had_finished_is_removed(
+def test_an_archive_that_a_killed_run_converted_is_removed(
     server: FaultyServer, get: Getter, nih: Path, tmp_path: Path
 ) -> None:
     get()
@@ -345,46 +343,46 @@ def test_an_archive_whose_zip_a_killed_run_had_finished_is_removed(
     assert (mine / FIRST).is_file()
 
 
-def test_an_archive_put_there_by_hand_that_is_not_nihs_is_named_and_left(server: FaultyServer, get: Getter) -> None:
+def test_a_local_archive_that_is_not_nihs_is_reported_and_kept(server: FaultyServer, get: Getter) -> None:
     get.folder.mkdir()
     (get.folder / FIRST).write_bytes(server.files[TARS[1]])
-    with pytest.raises(InputError, match=r"images_001.tar.gz is not NIH's: it has"):
+    with pytest.raises(InputError, match=r"images_001.tar.gz is not NIH's archive: its size is"):
         get()
     assert (get.folder / FIRST).read_bytes() == server.files[TARS[1]]
 
 
-def test_two_runs_never_fill_one_folder(server: FaultyServer, get: Getter) -> None:
+def test_two_runs_cannot_use_one_folder(server: FaultyServer, get: Getter) -> None:
     get.folder.mkdir()
-    with command.alone_in(get.folder), pytest.raises(InputError, match=r"another download into .* is running"):
+    with command.lock(get.folder), pytest.raises(InputError, match=r"another download into .* is running"):
         get()
     get()
 
 
-def test_a_full_disk_is_told_before_an_archive_is_asked_for(
+def test_a_full_disk_is_reported_before_an_archive_is_requested(
     server: FaultyServer, get: Getter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: usage(1000))
-    with pytest.raises(InputError, match=r"needs 0.0 GB more and its disk has 0.0 GB free: make room"):
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: usage(1000))
+    with pytest.raises(InputError, match=r"needs 0.0 GB more but the disk has only 0.0 GB free"):
         get()
-    assert {name for name, _ in server.asked} == set(TABLES)
+    assert {name for name, _ in server.requests} == set(TABLES)
 
 
-def test_room_counts_zips_and_those_archives_that_are_there_at_once(tmp_path: Path) -> None:
-    needed = command.room_for(sources.ARCHIVES, tmp_path)
+def test_the_required_space_includes_zips_and_the_archives_of_all_workers(tmp_path: Path) -> None:
+    needed = command.required_space(sources.ARCHIVES, tmp_path)
     largest = 4_187_084_020 + 4_181_556_296 + 4_111_327_929
     assert needed == pytest.approx(45_079_862_784 * 1.02 + largest)
     (tmp_path / "images_011.tar.gz.part").write_bytes(bytes(1000))
-    assert command.room_for(sources.ARCHIVES, tmp_path) == pytest.approx(needed - 1000)
+    assert command.required_space(sources.ARCHIVES, tmp_path) == pytest.approx(needed - 1000)
 
 
-def test_the_same_archive_gives_the_same_bytes_stored_in_its_order(files: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_zip_is_deterministic_and_keeps_the_order(files: dict[str, bytes], tmp_path: Path) -> None:
     tar = tmp_path / FIRST
     tar.write_bytes(files[FIRST])
     seen: list[int] = []
-    assert to_zip(tar, tmp_path / "a.zip", seen.append) == 10
+    assert tar_to_zip(tar, tmp_path / "a.zip", seen.append) == 10
     os.utime(tar, (1, 1))
-    to_zip(tar, tmp_path / "b.zip", seen.append)
+    tar_to_zip(tar, tmp_path / "b.zip", seen.append)
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     with ZipFile(tmp_path / "a.zip") as archive, tarfile.open(tar) as source:
         assert archive.namelist() == source.getnames()
@@ -392,49 +390,49 @@ def test_the_same_archive_gives_the_same_bytes_stored_in_its_order(files: dict[s
     assert sum(seen) == 2 * len(files[FIRST])
 
 
-def test_a_zip_is_on_the_disk_before_it_has_its_name(
+def test_a_zip_is_synced_before_it_is_renamed(
     files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tar, archive = tmp_path / FIRST, tmp_path / "images_001.zip"
     tar.write_bytes(files[FIRST])
     synced: list[tuple[int, bool]] = []
     monkeypatch.setattr(os, "fsync", lambda number: synced.append((os.fstat(number).st_size, archive.exists())))
-    to_zip(tar, archive, int)
+    tar_to_zip(tar, archive, int)
     assert synced == [(archive.stat().st_size, False)]
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/etc/evil.png", "images/../../evil.png", "a\\..\\b.png", "C:\\a.png"])
-def test_members_outside_the_folder_are_refused(nih: Path, tmp_path: Path, name: str) -> None:
+def test_paths_outside_the_folder_are_rejected(nih: Path, tmp_path: Path, name: str) -> None:
     tar = tmp_path / FIRST
     tar.write_bytes(tar_of(sorted((nih / "images").iterdir())[:2], tarfile.TarInfo(name)))
-    with pytest.raises(InputError, match="outside its folder"):
-        to_zip(tar, tmp_path / "images_001.zip", print)
+    with pytest.raises(InputError, match="a path outside its folder"):
+        tar_to_zip(tar, tmp_path / "images_001.zip", print)
     assert files_in(tmp_path) == {FIRST}
 
 
-def test_names_inside_the_folder_are_taken() -> None:
-    refuse_outside(["images/a.png", "./images/b.png", "images/", "..a.png", "a..png"], Path("a.zip"))
+def test_paths_inside_the_folder_are_accepted() -> None:
+    check_member_paths(["images/a.png", "./images/b.png", "images/", "..a.png", "a..png"], Path("a.zip"))
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_a_member_that_is_no_plain_file_is_refused(tmp_path: Path, kind: bytes) -> None:
+def test_a_member_that_is_not_a_regular_file_is_rejected(tmp_path: Path, kind: bytes) -> None:
     member = tarfile.TarInfo("images/a.png")
     member.type, member.linkname = kind, "/etc/passwd"
     (tmp_path / FIRST).write_bytes(tar_of([], member))
-    with pytest.raises(InputError, match="no plain file"):
-        to_zip(tmp_path / FIRST, tmp_path / "images_001.zip", print)
+    with pytest.raises(InputError, match="not a regular file"):
+        tar_to_zip(tmp_path / FIRST, tmp_path / "images_001.zip", print)
 
 
 @pytest.mark.parametrize("cut", [0, 10, 500, -100])
-def test_a_broken_archive_gives_no_zip(files: dict[str, bytes], tmp_path: Path, cut: int) -> None:
+def test_a_damaged_archive_gives_no_zip(files: dict[str, bytes], tmp_path: Path, cut: int) -> None:
     (tmp_path / FIRST).write_bytes(files[FIRST][:cut])
     with pytest.raises(InputError, match=r"images_001.tar.gz (cannot be unpacked|has no PNGs)"):
-        to_zip(tmp_path / FIRST, tmp_path / "images_001.zip", print)
+        tar_to_zip(tmp_path / FIRST, tmp_path / "images_001.zip", print)
     assert files_in(tmp_path) == {FIRST}
 
 
 def kaggle(nih: Path, folder: Path) -> Path:
-    """Kaggle's layout: images_0NN/images/*.png."""
+    """Write Kaggle's layout: images_0NN/images/*.png."""
     for number, path in enumerate(sorted((nih / "images").iterdir())):
         target = folder / f"images_{1 + number // 10:03d}" / "images" / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -442,13 +440,13 @@ def kaggle(nih: Path, folder: Path) -> Path:
     return with_tables(nih, folder)
 
 
-def loose(nih: Path, folder: Path) -> Path:
+def single_files(nih: Path, folder: Path) -> Path:
     shutil.copytree(nih / "images", folder)
     return with_tables(nih, folder)
 
 
 def zipped(nih: Path, folder: Path) -> Path:
-    """One zip of everything, as Kaggle sends it."""
+    """Write one zip of all images, as downloaded from Kaggle."""
     folder.mkdir()
     with ZipFile(folder / "archive.zip", "w", ZIP_DEFLATED) as archive:
         for path in (nih / "images").iterdir():
@@ -474,25 +472,25 @@ def assert_has_all(folder: Path, nih: Path) -> None:
         assert all(images.read(path.name) == path.read_bytes() for path in (nih / "images").iterdir())
 
 
-@pytest.mark.parametrize("layout", [kaggle, loose, zipped])
-def test_what_somebody_has_is_taken_without_a_second_copy(
+@pytest.mark.parametrize("layout", [kaggle, single_files, zipped])
+def test_existing_files_are_imported_as_hard_links(
     server: FaultyServer, get: Getter, nih: Path, tmp_path: Path, layout: "type[Path]"
 ) -> None:
     source = layout(nih, tmp_path / "mine")
     before = files_in(source)
-    said = get("--from", str(source))
-    assert "30 images, all that the table names\nnext: dvc exp run" in said
+    output = get("--from", str(source))
+    assert "complete, 30 images\nnext: dvc exp run" in output
     assert_has_all(get.folder, nih)
-    theirs = {(source / name).stat().st_ino for name in before}
-    assert {(get.folder / name).stat().st_ino for name in files_in(get.folder)} == theirs
+    inodes = {(source / name).stat().st_ino for name in before}
+    assert {(get.folder / name).stat().st_ino for name in files_in(get.folder)} == inodes
     assert files_in(source) == before
-    assert server.asked == []
+    assert server.requests == []
     get("--from", str(source))
     get()
-    assert server.asked == []
+    assert server.requests == []
 
 
-def test_nihs_archives_are_taken_and_left_where_they_are(
+def test_nihs_archives_are_converted_and_kept(
     server: FaultyServer, get: Getter, nih: Path, files: dict[str, bytes], tmp_path: Path
 ) -> None:
     source = tars(files, tmp_path / "mine")
@@ -501,25 +499,27 @@ def test_nihs_archives_are_taken_and_left_where_they_are(
     assert files_in(source) == set(files)
 
 
-def test_where_the_file_system_cannot_link_files_are_copied(
+def test_files_are_copied_if_the_file_system_has_no_links(
     server: FaultyServer, get: Getter, nih: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cannot(*_: Path) -> None:
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(taking.os, "link", cannot)
+    monkeypatch.setattr(import_local.os, "link", cannot)
     source = kaggle(nih, tmp_path / "mine")
     get("--from", str(source))
     assert_has_all(get.folder, nih)
     assert files_in(get.folder) == files_in(source)
 
 
-def test_what_is_missing_is_counted_and_named_and_can_be_fetched(
+def test_missing_images_are_reported_and_can_be_downloaded(
     server: FaultyServer, get: Getter, nih: Path, tmp_path: Path
 ) -> None:
     source = kaggle(nih, tmp_path / "mine")
     shutil.rmtree(source / "images_002")
-    with pytest.raises(InputError, match=r"lacks 10 of the images .*: 00000010_000.png, .* and 5 more.*tools.download"):
+    with pytest.raises(
+        InputError, match=r"lacks 10 of the images in its table: 00000010_000.png, .* and 5 more.*tools.download"
+    ):
         get("--from", str(source))
     get()
     assert_has_all(get.folder, nih)
@@ -528,12 +528,12 @@ def test_what_is_missing_is_counted_and_named_and_can_be_fetched(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("notes.txt", b"", "has no images_0NN.tar.gz, no zip with PNGs"),
-        ("images_001.zip", b"PK half", "images_001.zip is not a whole zip archive"),
-        (FIRST, b"half", "images_001.tar.gz is not NIH's"),
+        ("notes.txt", b"", "has no images: neither images_0NN.tar.gz"),
+        ("images_001.zip", b"PK half", "images_001.zip is not a complete zip archive"),
+        (FIRST, b"half", "images_001.tar.gz is not NIH's archive"),
     ],
 )
-def test_what_cannot_be_taken_is_named(
+def test_files_that_cannot_be_imported_are_reported(
     server: FaultyServer, get: Getter, tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     source = tmp_path / "mine"
@@ -544,19 +544,19 @@ def test_what_cannot_be_taken_is_named(
     assert files_in(get.folder) == set()
 
 
-def test_a_zip_with_a_member_outside_its_folder_is_refused(server: FaultyServer, get: Getter, tmp_path: Path) -> None:
+def test_a_zip_with_a_path_outside_its_folder_is_rejected(server: FaultyServer, get: Getter, tmp_path: Path) -> None:
     source = tmp_path / "mine"
     source.mkdir()
     with ZipFile(source / "images_001.zip", "w") as archive:
         archive.writestr("../a.png", b"")
-    with pytest.raises(InputError, match="outside its folder"):
+    with pytest.raises(InputError, match="a path outside its folder"):
         get("--from", str(source))
 
 
-def test_mistakes_end_with_one_line(tmp_path: Path) -> None:
+def test_a_user_error_is_one_line(tmp_path: Path) -> None:
     for words, message in (
-        ([str(tmp_path / "raw"), "--from", str(tmp_path / "nonesuch")], "there is no such folder"),
-        ([str(tmp_path / "raw"), "--from", str(tmp_path / "raw")], "is the folder to fill itself"),
+        ([str(tmp_path / "raw"), "--from", str(tmp_path / "nonesuch")], "folder not found"),
+        ([str(tmp_path / "raw"), "--from", str(tmp_path / "raw")], "is the target folder itself"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "tools.download", *words], cwd=ROOT, capture_output=True, text=True, check=False

@@ -1,1 +1,1 @@
-"""The real data set: NIH's archives into a layout that the stages read, and DVC handles well."""
+"""Download of NIH ChestX-ray14, or import of existing files, into a layout that the stages read."""

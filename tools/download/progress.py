@@ -1,4 +1,4 @@
-"""One bar for several workers, and the word that they must stop."""
+"""A progress bar shared by several worker threads, with a request to stop them."""
 
 from threading import Event
 
@@ -6,19 +6,19 @@ from tqdm import tqdm
 
 
 class StoppedError(Exception):
-    """Raised in a worker whose work is no longer wanted; what it has so far is where the next run goes on."""
+    """Raised in a worker thread after `Progress.stop`. The next run continues from the data received so far."""
 
 
 class Progress:
-    """A bar of bytes that several threads move, and by which they learn that they must stop."""
+    """A thread-safe progress bar of bytes, with a flag that stops the threads that use it."""
 
-    def __init__(self, what: str, total: int, already: int = 0) -> None:
-        # disable=None: a bar where a terminal watches, nothing where none does.
-        self._bar = tqdm(None, what, total, initial=already, unit="B", unit_scale=True, disable=None)
+    def __init__(self, description: str, total: int, initial: int = 0) -> None:
+        # disable=None: show the bar only if standard error is a terminal.
+        self._bar = tqdm(None, description, total, initial=initial, unit="B", unit_scale=True, disable=None)
         self._stop = Event()
 
     def advance(self, count: int) -> None:
-        """Move the bar by `count` bytes, back where it is negative; raise StoppedError after `stop`."""
+        """Advance the bar by `count` bytes, which may be negative; raise StoppedError after `stop`."""
         self.check()
         with self._bar.get_lock():
             self._bar.update(count)
@@ -29,18 +29,18 @@ class Progress:
             raise StoppedError
 
     def pause(self, seconds: float) -> None:
-        """Wait, but not beyond `stop`."""
+        """Wait for `seconds`; raise StoppedError as soon as `stop` is called."""
         self._stop.wait(seconds)
         self.check()
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a line above the bar."""
         self._bar.write(text)
 
     def stop(self) -> None:
-        """Let every thread that asks raise StoppedError."""
+        """Make the other methods raise StoppedError in all threads."""
         self._stop.set()
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar and leave it on the screen."""
         self._bar.close()

@@ -1,14 +1,14 @@
-"""Where the files of NIH ChestX-ray14 lie, how large they are, and their MD5 sums."""
+"""URLs, sizes and MD5 checksums of the files of NIH ChestX-ray14."""
 
 from typing import NamedTuple
 
-BY_HAND = "https://nihcc.app.box.com/v/ChestXray-NIHCC"
+BROWSER_PAGE = "https://nihcc.app.box.com/v/ChestXray-NIHCC"
 _STATIC = "https://nihcc.box.com/shared/static"
 _SHARED = "https://nihcc.app.box.com/index.php?rm=box_download_shared_file&vanity_name=ChestXray-NIHCC&file_id=f_"
 
 
 class Source(NamedTuple):
-    """A file of the data set."""
+    """A file to download."""
 
     name: str
     url: str
@@ -16,8 +16,8 @@ class Source(NamedTuple):
     md5: str
 
 
-# As NIH's FAQ publishes them.
-_IDS_SIZES_AND_SUMS = (
+# As published in NIH's FAQ.
+_ARCHIVES = (
     ("vfk49d74nhbxq3nqjg0900w5nvkorp5c", 2_008_470_987, "fe8ed0a6961412fddcbb3603c11b3698"),
     ("i28rlmbvmfjbl8p2n3ril0pptcmcu9d1", 3_952_623_504, "ab07a2d7cbe6f65ddd97b4ed7bde10bf"),
     ("f1t00wrtdk94satdfb9olcolqx20z2jp", 3_929_234_850, "2301d03bde4c246388bad3876965d574"),
@@ -33,7 +33,7 @@ _IDS_SIZES_AND_SUMS = (
 )
 ARCHIVES = tuple(
     Source(f"images_{number:03d}.tar.gz", f"{_STATIC}/{identity}.gz", size, md5)
-    for number, (identity, size, md5) in enumerate(_IDS_SIZES_AND_SUMS, 1)
+    for number, (identity, size, md5) in enumerate(_ARCHIVES, 1)
 )
 TABLES = (
     Source("Data_Entry_2017_v2020.csv", f"{_SHARED}219760887468", 9_003_496, "63a8ca1a1b1f7a0e77d3db6522191103"),

@@ -1,7 +1,7 @@
-"""Fetching one file over HTTP: it goes on after a break, and nothing that is not the file gets its name.
+"""Download of one file over HTTP: transfers are resumed, and a file gets its name only if its checksum is right.
 
-What has arrived lies in `NAME.part`. A size and an MD5 sum that are known beforehand do what an ETag would do: parts of
-two versions of a file are never taken for it.
+Received bytes are stored in `NAME.part`. Size and MD5 checksum are known in advance, so parts of different versions of
+a file are detected without an ETag.
 """
 
 import re
@@ -15,101 +15,101 @@ from urllib.request import Request, urlopen
 
 from cxr.core.errors import InputError
 from tools.download.progress import Progress
-from tools.download.sources import BY_HAND, Source
+from tools.download.sources import BROWSER_PAGE, Source
 
-TRIES = 7  # in a row that bring nothing, after which a server is given up: a minute
-SHORTEST_PAUSE = 1.0  # seconds; doubled after each try
-LONGEST_PAUSE = 60.0  # that a server can ask for
-TIMEOUT = 30.0  # seconds without a byte
-CHUNK = 1 << 20
-_MAY_PASS = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+MAX_TRIES = 7  # consecutive tries without a received byte, over about a minute
+MIN_PAUSE = 1.0  # seconds before the first retry; doubled for each further one
+MAX_RETRY_AFTER = 60.0  # seconds; limit of the header Retry-After
+TIMEOUT = 30.0  # seconds without a received byte
+CHUNK = 1 << 20  # bytes
+_TEMPORARY_ERRORS = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 class TransferError(Exception):
-    """A transfer that did not end well."""
+    """A failed transfer. The message continues the words "the server"."""
 
-    def __init__(self, what: str, *, final: bool = False, wait: float = 0) -> None:
-        super().__init__(what)
-        self.final = final  # trying again is of no use
-        self.wait = wait  # seconds that the server asks for
+    def __init__(self, message: str, *, is_final: bool = False, retry_after: float = 0) -> None:
+        super().__init__(message)
+        self.is_final = is_final  # retrying is useless
+        self.retry_after = retry_after  # seconds, as requested by the server
 
 
 def fetch(source: Source, folder: Path, progress: Progress) -> Path:
-    """Fetch `source` into `folder`, where an earlier transfer broke off; return its path.
+    """Download `source` into `folder`, resuming an interrupted transfer; return the path of the file.
 
     Raises:
-        InputError: where the server fails for good, or has another file; no file of this name is there then.
-        StoppedError: where the user does not want it any more.
+        InputError: if the server keeps failing or sends a different file; no file of this name is written.
+        StoppedError: after `progress.stop()`.
     """
-    part = part_of(source, folder)
-    for _ in range(2):  # wrong bytes once may be a bad line
+    part = part_path(source, folder)
+    for _ in range(2):  # a wrong checksum is retried once, since it may be a transmission error
         _fill(source, part, progress)
-        found = md5_of(part)
-        if found == source.md5:
+        md5 = file_md5(part)
+        if md5 == source.md5:
             return part.replace(folder / source.name)
         part.unlink()
         progress.advance(-source.size)
-        progress.say(f"{source.name}: MD5 {found} is not {source.md5}; thrown away")
-    raise _given_up(source, folder, f"sends other bytes than NIH published (MD5 {found}, not {source.md5})")
+        progress.print(f"{source.name}: MD5 {md5} differs from {source.md5}; discarded")
+    raise _give_up(source, folder, f"sends a file with MD5 {md5} instead of {source.md5}")
 
 
-def part_of(source: Source, folder: Path) -> Path:
-    """Where the bytes of `source` lie that have arrived."""
+def part_path(source: Source, folder: Path) -> Path:
+    """Return the path of the received part of `source`."""
     return folder / f"{source.name}.part"
 
 
-def size_of(path: Path) -> int:
-    """Bytes of the file at `path`, 0 where there is none."""
+def file_size(path: Path) -> int:
+    """Return the size of a file in bytes, 0 if it does not exist."""
     return path.stat().st_size if path.is_file() else 0
 
 
-def md5_of(path: Path) -> str:
-    """Hexadecimal MD5 of the file at `path`: what NIH publishes, and no defence against malice."""
+def file_md5(path: Path) -> str:
+    """Return the MD5 checksum of a file, in hexadecimal. It detects errors of transmission, not attacks."""
     with path.open("rb") as file:
         return file_digest(file, "md5").hexdigest()
 
 
 def _fill(source: Source, part: Path, progress: Progress) -> None:
-    """Receive until `part` has the size of `source`."""
+    """Receive bytes until `part` has the size of `source`."""
     failures = 0
-    while (before := size_of(part)) != source.size:
+    while (before := file_size(part)) != source.size:
         progress.check()
         try:
             _receive(source, part, progress)
         except TransferError as failure:
-            failures = 1 if size_of(part) > before else failures + 1
-            if failure.final or failures == TRIES:
-                raise _given_up(source, part.parent, str(failure)) from None
-            seconds = max(failure.wait, SHORTEST_PAUSE * 2 ** (failures - 1))
-            progress.say(f"{source.name}: the server {failure}; trying again in {seconds:.0f} s")
+            failures = 1 if file_size(part) > before else failures + 1
+            if failure.is_final or failures == MAX_TRIES:
+                raise _give_up(source, part.parent, str(failure)) from None
+            seconds = max(failure.retry_after, MIN_PAUSE * 2 ** (failures - 1))
+            progress.print(f"{source.name}: the server {failure}; retrying in {seconds:.0f} s")
             progress.pause(seconds)
 
 
 def _receive(source: Source, part: Path, progress: Progress) -> None:
-    have = size_of(part) if size_of(part) < source.size else 0
-    with _ask(source, have) as reply:
-        start = _start(reply, have, source.size)
-        progress.advance(start - size_of(part))
+    received = file_size(part) if file_size(part) < source.size else 0
+    with _request(source, received) as reply:
+        start = _first_byte(reply, received, source.size)
+        progress.advance(start - file_size(part))
         with part.open("ab" if start else "wb") as file:
             for chunk in _chunks(reply, source.size - start):
                 file.write(chunk)
                 progress.advance(len(chunk))
-    if size_of(part) < source.size:
-        raise TransferError(f"broke off after {size_of(part):,} of {source.size:,} bytes")
+    if file_size(part) < source.size:
+        raise TransferError(f"closed the connection after {file_size(part):,} of {source.size:,} bytes")
 
 
-def _ask(source: Source, have: int) -> HTTPResponse:
-    request = Request(source.url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 (see sources.py)
+def _request(source: Source, start: int) -> HTTPResponse:
+    request = Request(source.url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310 (see sources.py)
     try:
         reply: HTTPResponse = urlopen(request, timeout=TIMEOUT)  # noqa: S310
     except HTTPError as error:
         with error:
-            refused = HTTPStatus.BAD_REQUEST <= error.code < HTTPStatus.INTERNAL_SERVER_ERROR
-            wait = error.headers.get("Retry-After", "")
+            is_client_error = HTTPStatus.BAD_REQUEST <= error.code < HTTPStatus.INTERNAL_SERVER_ERROR
+            seconds = error.headers.get("Retry-After", "")
             raise TransferError(
                 f"answers {error.code} {error.reason}",
-                final=refused and error.code not in _MAY_PASS,
-                wait=min(float(wait), LONGEST_PAUSE) if wait.isdecimal() else 0,
+                is_final=is_client_error and error.code not in _TEMPORARY_ERRORS,
+                retry_after=min(float(seconds), MAX_RETRY_AFTER) if seconds.isdecimal() else 0,
             ) from None
     except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
@@ -117,32 +117,34 @@ def _ask(source: Source, have: int) -> HTTPResponse:
     return reply
 
 
-def _start(reply: HTTPResponse, asked: int, size: int) -> int:
-    """The first byte that the server sends: 0 from one that ignores ranges, or was not asked for one."""
+def _first_byte(reply: HTTPResponse, requested: int, size: int) -> int:
+    """Return the index of the first byte that the server sends: `requested`, or 0 if it ignores the range."""
     if reply.status == HTTPStatus.PARTIAL_CONTENT:
         content_range = reply.headers.get("Content-Range", "")
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
-        if not found or int(found[1]) != asked or found[2] not in ("*", str(size)):
-            raise TransferError(f"sends the range {content_range!r}, asked for {asked:,} on, of {size:,}")
-        return asked
+        if not found or int(found[1]) != requested or found[2] not in ("*", str(size)):
+            raise TransferError(
+                f"sends the range {content_range!r} instead of {requested:,} to {size - 1:,} of {size:,}"
+            )
+        return requested
     length = reply.headers.get("Content-Length", str(size))
     if length != str(size):
-        raise TransferError(f"sends a file of {length} bytes, not of {size}")
+        raise TransferError(f"sends a file of {length} bytes instead of {size}")
     return 0
 
 
 def _chunks(reply: HTTPResponse, count: int) -> Iterator[bytes]:
-    """What arrives of `count` bytes; it ends early where the server does."""
+    """Yield up to `count` bytes; fewer if the server closes the connection."""
     try:
         while count and (chunk := reply.read1(min(CHUNK, count))):
             count -= len(chunk)
             yield chunk
     except (OSError, HTTPException) as error:
-        raise TransferError(f"broke off ({error or type(error).__name__})") from None
+        raise TransferError(f"closed the connection ({error or type(error).__name__})") from None
 
 
-def _given_up(source: Source, folder: Path, what: str) -> InputError:
+def _give_up(source: Source, folder: Path, problem: str) -> InputError:
     return InputError(
-        f"{folder / source.name}: {source.url} {what}. Run the same command again to go on where it was, or "
-        f"fetch {source.name} with a browser from {BY_HAND}, put it into {folder}, and run the command again"
+        f"{folder / source.name}: {source.url} {problem}. Run the command again to resume, or download {source.name} "
+        f"with a browser from {BROWSER_PAGE}, move it to {folder}, and run the command again"
     )

@@ -16,7 +16,7 @@ def write_half(path: Path) -> None:
     raise FileNotFoundError
 
 
-def test_the_file_appears_at_the_end_only(tmp_path: Path) -> None:
+def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "new/folder/file"
     with atomic_write(path) as temporary:
         temporary.write_text("new")
@@ -34,7 +34,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert files_in(tmp_path) == {"file"}
 
 
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_folder_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     (path / "deep").mkdir(parents=True)
     (path / "deep/old").touch()
@@ -47,7 +47,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert files_in(tmp_path) == {"folder/new"}
 
 
-def test_what_a_killed_run_left_is_overwritten(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_run_are_overwritten(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "out") as temporary:
         temporary.touch()
     for leave in (lambda: temporary.write_text("longer than what follows"), temporary.mkdir):
@@ -74,7 +74,7 @@ def test_csv_keeps_every_digit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_json_holds_no_nan(tmp_path: Path, value: float) -> None:
+def test_nan_is_refused_in_json(tmp_path: Path, value: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json({"a": value}, tmp_path / "a.json")
     assert files_in(tmp_path) == set()

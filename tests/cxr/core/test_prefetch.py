@@ -11,31 +11,31 @@ from cxr.core.prefetch import prefetch_map
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers()), st.integers(1, 4), st.integers(0, 9))
-def test_it_is_map(items: list[int], workers: int, ahead: int) -> None:
+def test_it_gives_the_results_of_map(items: list[int], workers: int, ahead: int) -> None:
     assert list(prefetch_map(lambda item: item + 1, items, workers, ahead)) == [item + 1 for item in items]
 
 
-def test_items_are_taken_no_further_ahead_than_asked() -> None:
-    taken: list[int] = []
+def test_items_are_consumed_no_further_ahead_than_given() -> None:
+    consumed: list[int] = []
 
     def items() -> Iterator[int]:
         for item in range(100):
-            taken.append(item)
+            consumed.append(item)
             yield item
 
     results = prefetch_map(lambda item: item, items(), workers=2, ahead=5)
     for number in range(10):
         assert next(results) == number
-        assert len(taken) == number + 6
+        assert len(consumed) == number + 6
 
 
-def test_workers_work_at_the_same_time() -> None:
-    # Four that wait for each other: one at a time would never end.
-    meeting = threading.Barrier(4, timeout=20)
-    assert sorted(prefetch_map(lambda _: meeting.wait(), range(4), workers=4, ahead=4)) == [0, 1, 2, 3]
+def test_workers_run_concurrently() -> None:
+    # Each of the four calls waits for the others, so sequential calls would time out.
+    barrier = threading.Barrier(4, timeout=20)
+    assert sorted(prefetch_map(lambda _: barrier.wait(), range(4), workers=4, ahead=4)) == [0, 1, 2, 3]
 
 
-def test_an_error_is_raised_at_its_item_and_ends_the_work() -> None:
+def test_an_error_is_raised_at_its_item_and_ends_the_iteration() -> None:
     def fail_at_3(item: int) -> int:
         if item == 3:
             raise ValueError("three")
@@ -47,7 +47,7 @@ def test_an_error_is_raised_at_its_item_and_ends_the_work() -> None:
         next(results)
 
 
-def test_a_consumer_that_stops_leaves_no_work_behind() -> None:
+def test_pending_items_are_cancelled_if_the_consumer_stops() -> None:
     done: list[int] = []
 
     def slow(item: int) -> int:

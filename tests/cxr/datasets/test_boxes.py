@@ -10,7 +10,7 @@ from cxr.core.errors import InputError
 from cxr.datasets.boxes import BOX_FILE, COLUMNS, boxes_of_images, read_boxes
 from tests.fixtures.project import ROOT
 from tools.phantom.dataset import phantom_exams
-from tools.phantom.radiograph import draw
+from tools.phantom.radiograph import render
 
 HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
 LINE = "00000001_000.png,Infiltrate,256,512,128.0,64.5"
@@ -30,7 +30,7 @@ def write_boxes(folder: Path, *lines: str, header: str = HEADER, end: str = "\n"
         (LINE + "\n", "\n", HEADER),
     ],
 )
-def test_a_box_is_shares_of_the_side_and_infiltrate_is_infiltration(
+def test_coordinates_are_fractions_of_the_side_and_infiltrate_is_infiltration(
     tmp_path: Path, line: str, end: str, header: str
 ) -> None:
     boxes = read_boxes(write_boxes(tmp_path, line, header=header, end=end))
@@ -49,10 +49,10 @@ def test_boxes_are_optional(tmp_path: Path) -> None:
     [
         ("a.png,Mass,1,2,3", "5 fields"),
         ("a.png,Mass,1,2,3,4,5", "7 fields"),
-        ("a.png,No Finding,1,2,3,4", "'No Finding' is none of the findings"),
-        ("a.png,Mas,1,2,3,4", "'Mas' is none of the findings"),
+        ("a.png,No Finding,1,2,3,4", "unknown finding 'No Finding'"),
+        ("a.png,Mas,1,2,3,4", "unknown finding 'Mas'"),
         ("a.png,Mass,1,two,3,4", "'two'"),
-        ("a.png,Mass,1,2,0,4", "not inside of 1024 × 1024"),
+        ("a.png,Mass,1,2,0,4", "not inside 1024 x 1024"),
         ("a.png,Mass,1,2,3,-4", "not inside"),
         ("a.png,Mass,-1,2,3,4", "not inside"),
         ("a.png,Mass,1000,2,25,4", "not inside"),
@@ -61,12 +61,12 @@ def test_boxes_are_optional(tmp_path: Path) -> None:
         ("a.png,Mass,1,2,inf,4", "not inside"),
     ],
 )
-def test_a_line_that_is_no_box_is_named(tmp_path: Path, line: str, problem: str) -> None:
-    with pytest.raises(InputError, match=rf"BBox_List_2017\.csv, line 3: .*{problem}.*; mend or remove"):
+def test_an_invalid_line_is_reported_with_its_number(tmp_path: Path, line: str, problem: str) -> None:
+    with pytest.raises(InputError, match=rf"BBox_List_2017\.csv, line 3: .*{problem}.*; fix or remove"):
         read_boxes(write_boxes(tmp_path, LINE, line, LINE))
 
 
-def test_another_table_is_refused(tmp_path: Path) -> None:
+def test_a_table_with_another_header_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must start with Image Index,Finding Label"):
         read_boxes(write_boxes(tmp_path, LINE, header="image,label,x,y,w,h"))
     (tmp_path / BOX_FILE).write_bytes(b"")
@@ -79,29 +79,28 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.booleans(), min_size=1, max_size=20), st.integers(0, 99))
-def test_no_box_of_another_image_is_kept_and_all_others_are(in_test: list[bool], seed: int) -> None:
+def test_exactly_the_boxes_of_the_given_images_are_kept(in_test: list[bool], seed: int) -> None:
     whole = pd.DataFrame({"image": [f"{number}.png" for number in range(len(in_test))]})
     images = whole.assign(patient=np.arange(len(in_test)) // 2)[in_test]
-    drawn = np.random.default_rng(seed).integers(len(in_test) + 2, size=30)  # two images are not in the sample
-    boxes = pd.DataFrame({"image": [f"{number}.png" for number in drawn], "class": "Mass", "x": np.arange(30) / 30})
+    chosen = np.random.default_rng(seed).integers(len(in_test) + 2, size=30)  # two images are not in the sample
+    boxes = pd.DataFrame({"image": [f"{number}.png" for number in chosen], "class": "Mass", "x": np.arange(30) / 30})
     found = boxes_of_images(images, boxes)
     kept = [*in_test, False, False]
-    expected = [(number, place / 30) for place, number in enumerate(drawn) if kept[number]]
-    rows = images.index[found["place"]]
+    expected = [(number, position / 30) for position, number in enumerate(chosen) if kept[number]]
+    rows = images.index[found["row"]]
     assert list(zip(rows, found["x"], strict=True)) == sorted(expected)
     assert list(found["image"]) == [f"{row}.png" for row in rows]
     assert list(found["patient"]) == [row // 2 for row in rows]
     assert boxes_of_images(images, boxes[:0]).empty
 
 
-def test_the_phantoms_boxes_have_the_frame_of_the_image() -> None:
-    """The box that is drawn at another size than the demo's is where the demo's table has it."""
+def test_the_boxes_of_a_synthetic_image_do_not_depend_on_its_size() -> None:
     boxes = read_boxes(ROOT / "data/demo")
     exam = next(exam for exam in phantom_exams(362, 50) if "Effusion" in exam.strengths)
-    _, drawn = draw(exam, 256)
+    _, rendered = render(exam, 256)
     of_image = boxes[boxes["image"] == f"{exam.patient:08}_{exam.number:03}.png"].set_index("class")
     found = of_image.loc["Effusion", ["x", "y", "width", "height"]].to_numpy(float)
-    np.testing.assert_allclose(found, np.array(drawn["Effusion"]) / 1024, atol=2 / 128)
+    np.testing.assert_allclose(found, np.array(rendered["Effusion"]) / 1024, atol=2 / 128)
     assert len(boxes) == 1209
 
 

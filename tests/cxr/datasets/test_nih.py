@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from cxr.core.errors import InputError
-from cxr.core.labels import CLASSES, FINDINGS
-from cxr.core.tables import label_matrix
+from cxr.core.labels import CLASSES, FINDINGS, label_matrix
 from cxr.datasets.nih import read_lists, read_table
 from tests.fixtures.nih_folder import HEADER
 
@@ -24,7 +23,7 @@ KAGGLE = f"""{HEADER},
 00000002_000.png,Pleural_Thickening,0,2,0,{REST},
 00000003_000.png,Mass,0,3,148,{REST},
 """
-# Not sorted, as the published one; the last age is what NIH's correction could not know either.
+# Not sorted, like the published table.
 V2020 = f"""{HEADER}
 00000003_000.png,Mass,0,3,121,{REST}
 00000001_001.png,No Finding,1,1,0,{REST}
@@ -46,18 +45,18 @@ def test_the_three_published_versions_are_the_same_rows(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = read_text(tmp_path, text)
-    about = [
+    expected = [
         ("00000001_000.png", 1, {"Cardiomegaly", "Hernia"}),
         ("00000001_001.png", 1, {"No Finding"}),
         ("00000002_000.png", 2, {"Pleural_Thickening"}),
         ("00000003_000.png", 3, {"Mass"}),
     ]
     assert list(table.columns) == ["image", "patient", "age", "sex", "view", *CLASSES]
-    for row, (image, patient, labels) in zip(table.to_dict("records"), about, strict=True):
+    for row, (image, patient, labels) in zip(table.to_dict("records"), expected, strict=True):
         assert (row["image"], row["patient"], row["sex"], row["view"]) == (image, patient, "M", "PA")
         assert {name for name in CLASSES if row[name] == 1} == labels
     assert list(table["age"].astype(object).fillna("")) == [58, 0, 0, ""]
-    assert "1 ages above 120 years are left empty" in capsys.readouterr().err
+    assert "1 ages above 120 years are treated as missing" in capsys.readouterr().err
 
 
 def test_months_and_days_are_whole_years(tmp_path: Path) -> None:
@@ -74,26 +73,26 @@ def row(image: str = "a.png", labels: str = "Mass", patient: str = "1", age: str
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (row("b.png") + row(labels="Mass|Cold"), "unknown label 'Cold' at image a.png"),
-        (row(labels=""), "unknown label '' at image a.png"),
-        (row(labels="No Finding|Mass"), "No Finding beside other labels at image a.png"),
-        (row() + row("b.png") + row(), "1 images are there more than once: a.png"),
-        (row(patient=""), "Patient ID '' of image a.png is no whole number"),
-        (row(patient="x1"), "Patient ID 'x1' of image a.png is no whole number"),
+        (row("b.png") + row(labels="Mass|Cold"), "unknown label 'Cold' of image a.png"),
+        (row(labels=""), "unknown label '' of image a.png"),
+        (row(labels="No Finding|Mass"), "No Finding combined with other labels of image a.png"),
+        (row() + row("b.png") + row(), "1 images are listed more than once: a.png"),
+        (row(patient=""), "Patient ID '' of image a.png is not an integer"),
+        (row(patient="x1"), "Patient ID 'x1' of image a.png is not an integer"),
         (row(patient="1.5"), "Patient ID '1.5' of image a.png"),
         (row(patient="inf"), "Patient ID 'inf' of image a.png"),
         (row(patient="9" * 20), "Patient ID '9+' of image a.png"),
-        (row(age="-1"), "Patient Age '-1' of image a.png is no age"),
-        (row(age="old"), "Patient Age 'old' of image a.png is no age"),
-        (row(age="9" * 23), "Patient Age .9+. of image a.png is no age"),
+        (row(age="-1"), "invalid Patient Age '-1' of image a.png"),
+        (row(age="old"), "invalid Patient Age 'old' of image a.png"),
+        (row(age="9" * 23), "Patient Age .9+. of image a.png"),
         ("", "a header but no rows"),
-        (row() + "b.png,Ma", "unknown label 'Ma' at image b.png"),
+        (row() + "b.png,Ma", "unknown label 'Ma' of image b.png"),
         (row() + "b.png,Mass,0,2,5", "b.png|not a CSV table"),
         (row() + 'b.png,"Mass', "not a CSV table|unknown label|Patient"),
         (row() + row("b.png").replace("\n", ",1,2\n"), "b.png|not a CSV table"),
     ],
 )
-def test_a_bad_row_is_named(tmp_path: Path, rows: str, message: str) -> None:
+def test_an_invalid_row_is_reported(tmp_path: Path, rows: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_text(tmp_path, f"{HEADER}\n{rows}")
 
@@ -102,29 +101,29 @@ def test_a_bad_row_is_named(tmp_path: Path, rows: str, message: str) -> None:
     ("content", "message"),
     [
         (b"", "is not a CSV table"),
-        (b"\x89PNG\xff\xfe\x00", "is not a CSV table|has no column"),
+        (b"\x89PNG\xff\xfe\x00", "is not a CSV table|lacks the columns"),
         (
             b"Image Index,Patient ID\na.png,1\n",
-            "has no column Finding Labels, Patient Age, Patient Gender, View Position",
+            "lacks the columns Finding Labels, Patient Age, Patient Gender, View Position",
         ),
-        (b"<html>not found</html>\n", "has no column Image Index"),
+        (b"<html>not found</html>\n", "lacks the columns Image Index"),
     ],
 )
-def test_a_file_that_is_no_table_says_so(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_not_a_table_is_reported(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "Data_Entry_2017.csv").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_table(tmp_path)
 
 
-def test_one_table_is_needed_in_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has no table, neither NIH's Data_Entry_2017\*\.csv nor"):
+def test_a_folder_needs_exactly_one_table(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has neither NIH's table Data_Entry_2017\*\.csv nor CheXpert's"):
         read_table(tmp_path)
     (tmp_path / "Data_Entry_2017_v2020.csv").write_text(V2020)
     with pytest.raises(InputError, match=r"several tables, Data_Entry_2017\.csv, Data_Entry_2017_v2020\.csv"):
         read_text(tmp_path, KAGGLE)
 
 
-def test_no_official_lists_are_an_empty_table(tmp_path: Path) -> None:
+def test_without_official_lists_the_table_is_empty(tmp_path: Path) -> None:
     lists = read_lists(tmp_path)
     assert lists.empty
     assert list(lists.columns) == ["image", "list"]
@@ -141,17 +140,17 @@ def test_both_official_lists_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["train_val_list.txt", "test_list.txt"])
-def test_one_official_list_alone_is_a_mistake(tmp_path: Path, name: str) -> None:
+def test_a_single_official_list_is_rejected(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("a.png\n")
     with pytest.raises(InputError, match=f"has {name} but not the other"):
         read_lists(tmp_path)
 
 
 @pytest.mark.parametrize(("train_val", "test"), [("a.png\nb.png", "b.png"), ("b.png\nb.png", "c.png")])
-def test_an_image_is_listed_once(tmp_path: Path, train_val: str, test: str) -> None:
+def test_an_image_that_is_listed_twice_is_rejected(tmp_path: Path, train_val: str, test: str) -> None:
     (tmp_path / "train_val_list.txt").write_text(train_val)
     (tmp_path / "test_list.txt").write_text(test)
-    with pytest.raises(InputError, match=r"1 images are there more than once: b\.png"):
+    with pytest.raises(InputError, match=r"1 images are listed more than once: b\.png"):
         read_lists(tmp_path)
 
 
@@ -164,7 +163,7 @@ def test_the_real_table_has_the_published_counts(real_table: pd.DataFrame) -> No
     assert real_table["view"].value_counts().to_dict() == {"PA": 67_310, "AP": 44_810}
     assert (real_table["age"].min(), real_table["age"].max()) == (0, 95)
     assert real_table["image"].is_monotonic_increasing
-    # 836 combinations as they are written, in which some have their labels in two orders.
+    # The table has 836 different strings; some differ in the order of the labels only.
     assert len(np.unique(label_matrix(real_table), axis=0)) == 801
     assert (real_table["No Finding"] == 1 - real_table[list(FINDINGS)].max(axis=1)).all()
 

@@ -21,7 +21,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def slope(side: int = 48) -> NDArray[np.uint8]:
-    """A picture that packs well, as films with their black borders do: rows from 0 to 255, a bright square."""
+    """An image that compresses well: rows from 0 to 255 and a bright square."""
     pixels = np.tile(np.linspace(0, 255, side).astype(np.uint8), (side, 1))
     pixels[side // 4 : side // 2, side // 4 : side // 2] = 255
     return pixels
@@ -56,7 +56,7 @@ def translucent() -> Image.Image:
     ],
     ids=["gray", "rgba", "translucent", "rgb", "gray-alpha", "palette", "16-bit"],
 )
-def test_every_kind_of_png_is_the_same_gray_picture(make: Callable[[], Image.Image], mode: str) -> None:
+def test_every_kind_of_png_gives_the_same_gray_image(make: Callable[[], Image.Image], mode: str) -> None:
     file = png(make())
     assert Image.open(io.BytesIO(file)).mode == mode
     pixels = decode_and_resize(file, len(GRAY))
@@ -65,7 +65,7 @@ def test_every_kind_of_png_is_the_same_gray_picture(make: Callable[[], Image.Ima
 
 
 @pytest.mark.parametrize("bits", [9, 12, 16])
-def test_of_16_bits_the_highest_in_use_are_kept(bits: int) -> None:
+def test_the_highest_bits_in_use_of_16_bit_images_are_kept(bits: int) -> None:
     values = GRAY.astype(np.uint16) << (bits - 8)
     assert np.array_equal(decode_and_resize(png(Image.fromarray(values)), len(GRAY)), GRAY)
 
@@ -83,18 +83,18 @@ def test_a_1_bit_png_is_black_and_white() -> None:
         (b"<html>not found</html>", "not an image"),
         (PNG[:20], "not an image|[Tt]runcated"),
         (PNG[:60], "[Tt]runcated"),
-        (PNG[: len(PNG) // 2], "[Tt]runcated|broken"),
+        (PNG[: len(PNG) // 2], "[Tt]runcated|damaged"),
         (PNG.replace(b"IHDR", b"IHDX"), "."),
         (PNG[:29] + bytes(4) + PNG[33:], "."),
     ],
     ids=["empty", "html", "20 bytes", "60 bytes", "half", "chunk name", "header's CRC"],
 )
-def test_a_broken_file_says_what_is_wrong(file: bytes, message: str) -> None:
+def test_a_damaged_file_is_a_value_error(file: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         decode_and_resize(file, 32)
 
 
-def test_a_broken_checksum_of_the_pixels_is_noticed() -> None:
+def test_a_wrong_checksum_of_the_pixels_is_detected() -> None:
     start = PNG.index(b"IEND") - 8
     with pytest.raises(ValueError, match=r"."):
         decode_and_resize(PNG[:start] + bytes(4) + PNG[start + 4 :], 32)
@@ -102,9 +102,9 @@ def test_a_broken_checksum_of_the_pixels_is_noticed() -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(st.integers(PNG.index(b"IDAT") + 4, len(PNG) - 17), st.integers(0, 7))
-def test_no_flipped_bit_of_the_pixels_changes_the_picture(place: int, bit: int) -> None:
+def test_a_flipped_bit_never_changes_the_image(position: int, bit: int) -> None:
     file = bytearray(PNG)
-    file[place] ^= 1 << bit
+    file[position] ^= 1 << bit
     try:
         pixels = decode_and_resize(bytes(file), len(GRAY))
     except ValueError:
@@ -114,15 +114,15 @@ def test_no_flipped_bit_of_the_pixels_changes_the_picture(place: int, bit: int) 
 
 @settings(deadline=None, max_examples=100)
 @given(st.binary(max_size=60), st.integers(0, len(PNG)), st.integers(0, 60))
-def test_whatever_the_bytes_it_is_pixels_or_a_value_error(junk: bytes, place: int, cut: int) -> None:
+def test_any_bytes_give_pixels_or_a_value_error(junk: bytes, position: int, cut: int) -> None:
     try:
-        pixels = decode_and_resize(PNG[:place] + junk + PNG[place + cut :], 32)
+        pixels = decode_and_resize(PNG[:position] + junk + PNG[position + cut :], 32)
     except ValueError:
         return
     assert pixels.shape == (32, 32)
 
 
-def test_a_picture_too_large_to_be_one_is_refused() -> None:
+def test_an_image_of_too_many_pixels_is_rejected() -> None:
     header = struct.pack(">4sIIBBBBB", b"IHDR", 60_000, 60_000, 8, 0, 0, 0, 0)
     bomb = PNG[:12] + header + struct.pack(">I", zlib.crc32(header)) + PNG[33:]
     with pytest.raises(ValueError, match="exceeds limit"):
