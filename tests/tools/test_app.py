@@ -1,4 +1,4 @@
-"""The page without a browser: what it says, whom it asks, and how the command ends; `test_app_browser.py` opens it."""
+"""The parts of the page and its command without a browser, which `test_app_browser.py` adds."""
 
 import base64
 import io
@@ -20,8 +20,6 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from starlette.formparsers import MultiPartParser
@@ -29,22 +27,21 @@ from starlette.formparsers import MultiPartParser
 from cxr.core.errors import InputError
 from cxr.core.files import write_json
 from cxr.core.labels import CLASSES
+from cxr.evaluation.schema import Interval, Metrics
 from cxr.evaluation.thresholds import Rule
 from tests.fixtures.planted import write_planted_params
 from tests.fixtures.project import ROOT
 from tests.fixtures.stages import error_of
 from tests.fixtures.trained import names_of, train_project
 from tools.app import command
-from tools.app.drawing import data_url, draw, rows
-from tools.app.record import Record
-from tools.app.samples import pick, read_samples
-from tools.app.service import Asked, Desk, is_known_kind, service
-from tools.app.words import complement, facts, share, threshold
-from tools.predict.ensemble import Ensemble
-from tools.predict.predicting import Answer, predict_files
+from tools.app.fragments import class_rows, data_url, render
+from tools.app.samples import read_samples, select_samples
+from tools.app.service import InferenceService, PredictedImage, is_supported, load_state
+from tools.app.text import describe_ensemble, explain_threshold, percent_ci
+from tools.predict.predicting import Prediction, predict_files
 from tools.predict.reading import Failure
 
-UNDEFINED = {"value": None, "low": None, "high": None}
+UNDEFINED = Interval(value=None, low=None, high=None)
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +55,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The trained project as the working folder."""
     monkeypatch.chdir(project)
-    service.cache_clear()
+    load_state.cache_clear()
     yield project
-    service.cache_clear()
+    load_state.cache_clear()
 
 
 @pytest.fixture
 def copy(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same in a copy, to break."""
+    """A copy of it as the working folder, to be modified."""
     folder = shutil.copytree(here, tmp_path / "copy")
     monkeypatch.chdir(folder)
     return folder
@@ -77,95 +74,112 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def make_record(rule: Rule = "f1", *, threshold: float = 0.2, synthetic: bool = True) -> Record:
-    """A record where every entry is the same, but for a PPV that is undefined."""
-    entry = {"value": 0.8, "low": 0.7, "high": 0.95}
-    point = {"threshold": threshold, "sensitivity": entry, "specificity": entry, "ppv": UNDEFINED, "npv": entry}
-    counts = dict.fromkeys(CLASSES, 1180), dict.fromkeys(CLASSES, 80)
-    each = dict.fromkeys(CLASSES, entry), dict.fromkeys(CLASSES, point)
-    return Record(synthetic, 1180, 98, rule, entry, 15, *counts, *each)
+@pytest.fixture
+def metrics(project: Path) -> Metrics:
+    return Metrics.read(project / "metrics")
 
 
-# Whom it asks, and what.
+def altered(
+    metrics: Metrics, *, rule: Rule = "f1", threshold: float = 0.2, synthetic: bool = True, name: str = "Mass"
+) -> Metrics:
+    """`metrics` with the same interval everywhere in the class `name`, but for an undefined PPV."""
+    interval = Interval(value=0.8, low=0.7, high=0.95)
+    rates = {"threshold": threshold, "sensitivity": interval, "specificity": interval, "ppv": UNDEFINED}
+    point = metrics.operating_points.classes[name].model_copy(update=rates)
+    counts = metrics.classes.classes[name].model_copy(update={"images": 1180, "positives": 80})
+    auroc = metrics.intervals.auroc | {name: interval, "mean_15": interval}
+    return metrics.model_copy(
+        update={
+            "operating_points": metrics.operating_points.model_copy(
+                update={"rule": rule, "classes": metrics.operating_points.classes | {name: point}}
+            ),
+            "classes": metrics.classes.model_copy(
+                update={"synthetic": synthetic, "classes": metrics.classes.classes | {name: counts}}
+            ),
+            "intervals": metrics.intervals.model_copy(update={"auroc": auroc, "patients": 98}),
+            "test": metrics.test.model_copy(update={"test_images": 1180}),
+        }
+    )
 
 
-def test_the_answers_are_those_of_tools_predict_bit_for_bit(here: Path) -> None:
-    asked_of = service()
-    assert asked_of is service()
+# Predictions.
+
+
+def test_predictions_are_those_of_tools_predict_bit_for_bit(here: Path) -> None:
+    state = load_state()
+    assert state is load_state()
     files = [Path("images") / name for name in names_of(here)[:6]]
-    expected = [next(predict_files([file], asked_of.desk.ensemble, 32)) for file in files]
+    expected = [next(predict_files([file], state.service.ensemble, 32)) for file in files]
     with ThreadPoolExecutor(len(files)) as visitors:
-        found = list(visitors.map(lambda file: asked_of.desk.ask(file.read_bytes(), file.name), files))
-    for asked, answer in zip(found, expected, strict=True):
-        assert isinstance(asked, Asked)
-        assert isinstance(answer, Answer)
-        assert np.array_equal(asked.answer.probabilities, answer.probabilities)
-        assert np.array_equal(asked.answer.called, answer.called)
-        assert asked.answer.flags == answer.flags
+        found = list(visitors.map(lambda file: state.service.predict(file.read_bytes(), file.name), files))
+    for result, prediction in zip(found, expected, strict=True):
+        assert isinstance(result, PredictedImage)
+        assert isinstance(prediction, Prediction)
+        assert np.array_equal(result.prediction.probabilities, prediction.probabilities)
+        assert np.array_equal(result.prediction.is_predicted, prediction.is_predicted)
+        assert result.prediction.warnings == prediction.warnings
     decisions = json.loads(Path("data/decisions.json").read_text())
-    assert list(asked_of.thresholds.values()) == decisions["calibrated_thresholds"]
+    assert list(state.thresholds.values()) == decisions["calibrated_thresholds"]
 
 
-def test_a_class_that_was_not_learned_is_not_listed() -> None:
+def test_an_untrained_class_is_not_listed(metrics: Metrics) -> None:
     probabilities = np.where(np.arange(15) == 3, np.nan, 0.25)
-    answer = Answer(Path("a"), probabilities, probabilities > 0.2, (), ())
-    listed = rows(answer, {name: 0.2 for name in CLASSES if name != CLASSES[3]}, make_record())
-    assert {row.name for row in listed} == set(CLASSES) - {CLASSES[3]}
+    prediction = Prediction(Path("a"), probabilities, probabilities > 0.2, (), ())
+    rows = class_rows(prediction, {name: 0.2 for name in CLASSES if name != CLASSES[3]}, metrics)
+    assert {row.name for row in rows} == set(CLASSES) - {CLASSES[3]}
 
 
-def test_the_record_is_what_evaluate_measured_on_test(here: Path) -> None:
-    known, table = service().record, pd.read_csv("data/sample.csv")
-    test = table[pd.read_csv("data/split.csv")["split"] == "test"]
-    assert known.positives == {name: test[name].sum() for name in CLASSES}
-    assert (known.images, known.patients) == (len(test), test["patient"].nunique())
-    assert known.mean_auroc == json.loads(Path("metrics/intervals.json").read_text())["auroc"]["mean_15"]
-    assert known.points == json.loads(Path("metrics/operating_points.json").read_text())["classes"]
-    assert (known.rule, known.synthetic, known.classes_in_mean) == ("f1", False, 15)
-
-
-class Slow:
-    """An ensemble that answers with an image's gray level, and notes how many ask it at once, and in what thread."""
+class SlowEnsemble:
+    """An ensemble whose probabilities are the gray level of the image; it records how many requests run at once."""
 
     image_size, decisions = 8, None
 
     def __init__(self) -> None:
-        self.inside = self.most = 0
+        self.running = self.most = 0
         self.threads: set[int] = set()
 
-    def predict(self, squares: NDArray[np.uint8]) -> NDArray[np.float64]:
-        self.inside += 1
-        self.most = max(self.most, self.inside)
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        self.running += 1
+        self.most = max(self.most, self.running)
         self.threads.add(threading.get_ident())
         time.sleep(0.01)
-        self.inside -= 1
-        return np.full((len(squares), len(CLASSES)), squares[0, 0, 0] / 255)
+        self.running -= 1
+        return np.full((len(images), len(CLASSES)), images[0, 0, 0] / 255)
+
+    def calibrate(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        return probabilities
+
+    def is_predicted(self, probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return probabilities > 0.5
 
 
-def desk_of(ensemble: Any) -> Desk:
-    return Desk(ensemble)
+def service_of(ensemble: Any) -> InferenceService:
+    return InferenceService(ensemble)
 
 
-def test_of_many_visitors_each_gets_the_own_answer_and_one_thread_computes() -> None:
-    slow, levels = Slow(), np.arange(0, 250, 10, dtype=np.uint8)
-    desk = desk_of(slow)
+def test_each_of_many_visitors_gets_the_right_result_from_one_thread() -> None:
+    slow, levels = SlowEnsemble(), np.arange(0, 250, 10, dtype=np.uint8)
+    service = service_of(slow)
     with ThreadPoolExecutor(len(levels)) as visitors:
-        found = list(visitors.map(lambda level: desk.ask(png(np.full((9, 9), level, np.uint8)), "a.png"), levels))
-    answers = [asked.answer for asked in found if isinstance(asked, Asked)]
-    assert [answer.probabilities[0] * 255 for answer in answers] == pytest.approx(levels)
+        found = list(
+            visitors.map(lambda level: service.predict(png(np.full((9, 9), level, np.uint8)), "a.png"), levels)
+        )
+    predictions = [result.prediction for result in found if isinstance(result, PredictedImage)]
+    assert [prediction.probabilities[0] * 255 for prediction in predictions] == pytest.approx(levels)
     assert (slow.most, len(slow.threads)) == (1, 1)
 
 
-def test_short_memory_is_said_and_not_raised() -> None:
-    class Full(Slow):
-        def predict(self, squares: NDArray[np.uint8]) -> NDArray[np.float64]:
-            raise InputError(f"memory is short for {len(squares)}")
+def test_lack_of_memory_is_a_failure_and_not_an_exception() -> None:
+    class FullEnsemble(SlowEnsemble):
+        def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+            raise InputError(f"memory is short for {len(images)}")
 
-    failure = desk_of(Full()).ask(png(np.zeros((9, 9), np.uint8)), "a.png")
+    failure = service_of(FullEnsemble()).predict(png(np.zeros((9, 9), np.uint8)), "a.png")
     assert failure == Failure(Path("a.png"), "memory is short for 1")
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG of no pixels that claims to have many, and is right in all else."""
+    """A valid PNG header for an image of this size, without pixels."""
     chunks = ((b"IHDR", struct.pack(">II5B", width, height, 8, 0, 0, 0, 0)), (b"IDAT", b""), (b"IEND", b""))
     written = b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc32(kind + body)) for kind, body in chunks
@@ -178,8 +192,8 @@ def bomb(width: int, height: int) -> bytes:
     [
         (b"", "a.png", "an empty file"),
         (b"", "a.dcm", "an empty file"),
-        (b"Dear colleague,", "a.txt", "neither a PNG, nor a JPEG, nor a DICOM file"),
-        (b"GIF89a" + bytes(99), "a.png", "neither a PNG, nor a JPEG, nor a DICOM file"),
+        (b"Dear colleague,", "a.txt", "not a PNG, JPEG or DICOM file"),
+        (b"GIF89a" + bytes(99), "a.png", "not a PNG, JPEG or DICOM file"),
         (png(np.zeros((64, 64), np.uint8))[:70], "a.png", "truncated"),
         (b"\xff\xd8\xff" + bytes(99), "a.jpg", "not an image"),
         (b"Dear colleague,", "a.DCM", "not a DICOM file"),
@@ -189,27 +203,27 @@ def bomb(width: int, height: int) -> bytes:
         (bomb(8000, 8000), "a.png", "truncated"),
     ],
 )
-def test_a_file_that_is_no_x_ray_is_named_with_the_reason(file: bytes, name: str, reason: str) -> None:
-    failure = desk_of(Slow()).ask(file, name)
+def test_a_file_that_is_no_radiograph_fails_with_a_reason(file: bytes, name: str, reason: str) -> None:
+    failure = service_of(SlowEnsemble()).predict(file, name)
     assert isinstance(failure, Failure)
     assert reason in failure.reason
 
 
-def test_only_the_three_kinds_reach_a_decoder() -> None:
-    image, known = Image.new("L", (8, 8)), {"PNG", "JPEG"}
+def test_only_three_formats_are_decoded() -> None:
+    image, supported = Image.new("L", (8, 8)), {"PNG", "JPEG"}
     for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "EPS", "ICO", "WEBP"):
         stream = io.BytesIO()
         image.save(stream, kind)
-        assert is_known_kind(stream.getvalue(), Path("a")) == (kind in known)
-    assert is_known_kind(bytes(128) + b"DICM", Path("a"))
-    assert is_known_kind(b"any", Path("a.DICOM"))
-    assert not is_known_kind(b"", Path("a.dcm"))
+        assert is_supported(stream.getvalue(), Path("a")) == (kind in supported)
+    assert is_supported(bytes(128) + b"DICM", Path("a"))
+    assert is_supported(b"any", Path("a.DICOM"))
+    assert not is_supported(b"", Path("a.dcm"))
 
 
-# Samples.
+# Sample images.
 
 
-def test_samples_are_test_images_one_of_each_class_with_few_labels(here: Path) -> None:
+def test_samples_are_one_test_image_of_each_class_with_few_labels(here: Path) -> None:
     table = pd.read_csv("data/sample.csv", index_col="image")[list(CLASSES)]
     test = table[pd.read_csv("data/split.csv", index_col="image")["split"] == "test"]
     samples = read_samples()
@@ -222,16 +236,16 @@ def test_samples_are_test_images_one_of_each_class_with_few_labels(here: Path) -
     assert len(samples[0].labels) == test[test[CLASSES[0]] == 1].sum(axis=1).min()
 
 
-def test_a_class_that_no_test_image_has_gets_no_sample() -> None:
+def test_a_class_without_test_images_has_no_sample() -> None:
     table = pd.DataFrame(0, index=range(2), columns=list(CLASSES)).assign(image=["b.png", "a.png"])
-    assert pick(table.assign(Edema=1)) == {"a.png": ("Edema",)}
+    assert select_samples(table.assign(Edema=1)) == {"a.png": ("Edema",)}
 
 
-def test_without_images_there_are_no_samples_and_a_warning(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_images_cause_a_warning_and_no_samples(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = read_samples()[3].name
     write_planted_params(copy, raw_dir="elsewhere")
     assert read_samples() == []
-    assert "warning: there are no samples to show: raw_dir: there is no folder elsewhere" in capsys.readouterr().err
+    assert "warning: the page has no test images: raw_dir: there is no folder elsewhere" in capsys.readouterr().err
     (copy / "elsewhere/images").mkdir(parents=True)
     shutil.copyfile(copy / "images" / name, copy / "elsewhere/images" / name)
     assert [sample.name for sample in read_samples()] == [name]
@@ -239,75 +253,69 @@ def test_without_images_there_are_no_samples_and_a_warning(copy: Path, capsys: p
     assert read_samples() == []
 
 
-# What it says.
+# Texts.
 
 
-def test_a_threshold_is_told_in_words() -> None:
-    assert threshold("Mass", 0.3244, make_record()) == [
-        "Mass is called from 0.324 on. Validation chose it: it is the threshold with the highest F1 there.",
-        "On test it calls 80 % (70 to 95 %) of the 80 images labelled Mass, and 20 % (5 to 30 %) of the 1,100 others. "
-        "Of the images that it calls, an undefined share are labelled Mass.",
-        "AUROC 0.800 (0.700 to 0.950). In brackets are 95 % intervals.",
+def test_a_threshold_is_explained(metrics: Metrics) -> None:
+    assert explain_threshold("Mass", 0.3244, altered(metrics)) == [
+        "Mass is predicted positive from a probability of 0.324: the threshold with the highest F1 on validation.",
+        "On test, sensitivity: 80 % (70 to 95 %) of 80 images labelled Mass; specificity: 80 % (70 to 95 %) of 1,100 "
+        "others; positive predictive value: undefined.",
+        "AUROC 0.800 (0.700 to 0.950). Values in parentheses are 95 % confidence intervals.",
     ]
     rules: tuple[tuple[Rule, str], ...] = (
         ("youden", "the threshold with the highest sum of sensitivity and specificity"),
-        ("sensitivity", "the highest threshold that reaches the wanted sensitivity"),
+        ("sensitivity", "the highest threshold with the required sensitivity"),
     )
-    for rule, words in rules:
-        assert words in threshold("Mass", 0.3, make_record(rule))[0]
-    assert "Nothing chose it: validation had no image" in threshold("Mass", 0.3, make_record(threshold=0.5))[0]
+    for rule, text in rules:
+        assert text in explain_threshold("Mass", 0.3, altered(metrics, rule=rule))[0]
+    assert (
+        "the default, because validation has no" in explain_threshold("Mass", 0.3, altered(metrics, threshold=0.5))[0]
+    )
 
 
-def test_a_share_without_an_interval_says_so() -> None:
-    assert share({"value": 0.125, "low": None, "high": None}) == "12 % (no interval)"
-    assert share(UNDEFINED) == "an undefined share"
-    assert complement(UNDEFINED) == UNDEFINED
+def test_a_percentage_without_an_interval_is_shown() -> None:
+    assert percent_ci(Interval(value=0.125, low=None, high=None)) == "12 % (no interval)"
+    assert percent_ci(UNDEFINED) == "undefined"
 
 
-@given(st.lists(st.floats(0, 1), min_size=3, max_size=3))
-def test_the_share_of_all_others_has_the_interval_turned_round(values: list[float]) -> None:
-    low, value, high = sorted(values)
-    others = complement({"value": value, "low": low, "high": high})
-    assert others["low"] <= others["value"] <= others["high"]
-    assert others["value"] + value == pytest.approx(1)
-    assert others["high"] - others["low"] == pytest.approx(high - low)
+def test_networks_and_evaluation_are_described(here: Path, metrics: Metrics) -> None:
+    ensemble = load_state().service.ensemble
+    facts = describe_ensemble(ensemble, altered(metrics))
+    assert facts["Networks"] == "test_resnet-1, test_resnet-2 (mean of their probabilities)"
+    assert facts["Input"] == "32 × 32 pixels"
+    assert facts["Mean AUROC"].startswith("0.800 (0.700 to 0.950) over 15 classes")
+    assert facts["Evaluated on"].startswith("1,180 synthetic images of 98 simulated patients, none")
+    real = describe_ensemble(ensemble, altered(metrics, synthetic=False))["Evaluated on"]
+    assert real.startswith("1,180 test images of 98 patients, none")
 
 
-def test_whose_numbers_these_are_is_told(here: Path) -> None:
-    ensemble: Ensemble = service().desk.ensemble
-    told = facts(ensemble, make_record())
-    assert told["Networks"] == "test_resnet-1, test_resnet-2; the mean of them"
-    assert told["Sees"] == "32 × 32 pixels"
-    assert told["Mean AUROC"].startswith("0.800 (0.700 to 0.950) over 15 classes")
-    assert told["Measured on"].startswith("1,180 synthetic test images of 98 patients, who do not exist; none")
-    real = facts(ensemble, make_record(synthetic=False))["Measured on"]
-    assert real.startswith("1,180 test images of 98 patients; none")
-
-
-def test_called_classes_come_first_and_the_most_probable_among_them() -> None:
+def test_predicted_positives_come_first_and_the_most_probable_among_them(metrics: Metrics) -> None:
     random = np.random.default_rng(0)
-    probabilities, called = random.random(15), random.random(15) < 0.4
-    answer = Answer(Path("a"), probabilities, called, (), ())
-    listed = rows(answer, dict.fromkeys(CLASSES, 0.5), make_record())
-    assert {row.name for row in listed if row.is_called} == {CLASSES[column] for column in np.flatnonzero(called)}
-    for group in (listed[: called.sum()], listed[called.sum() :]):
-        assert len({row.is_called for row in group}) == 1
+    probabilities, is_predicted = random.random(15), random.random(15) < 0.4
+    prediction = Prediction(Path("a"), probabilities, is_predicted, (), ())
+    rows = class_rows(prediction, dict.fromkeys(CLASSES, 0.5), metrics)
+    assert {row.name for row in rows if row.is_predicted} == {
+        CLASSES[column] for column in np.flatnonzero(is_predicted)
+    }
+    for group in (rows[: is_predicted.sum()], rows[is_predicted.sum() :]):
+        assert len({row.is_predicted for row in group}) == 1
         assert [row.probability for row in group] == sorted((row.probability for row in group), reverse=True)
-    assert {row.name: row.probability for row in listed} == dict(zip(CLASSES, probabilities, strict=True))
+    assert {row.name: row.probability for row in rows} == dict(zip(CLASSES, probabilities, strict=True))
 
 
-def test_names_and_headers_of_files_cannot_write_the_page() -> None:
+def test_names_and_headers_of_files_are_escaped() -> None:
     evil = "<img src='http://example.org/a.png'>![a](http://example.org/b.png)"
-    for drawn in (
-        draw("failure", evil, evil),
-        draw("flags", [evil]),
-        draw("picture", "data:,", evil, evil, evil),
+    for html in (
+        render("failure", evil, evil),
+        render("warnings", [evil]),
+        render("image", "data:,", evil, evil, evil),
     ):
-        assert evil not in drawn
-        assert "&lt;img" in drawn
+        assert evil not in html
+        assert "&lt;img" in html
 
 
-def test_a_picture_within_the_page_is_the_picture() -> None:
+def test_a_data_url_holds_the_pixels_of_the_image() -> None:
     for shape in ((5, 7), (5, 7, 3)):
         pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         kind, _, content = data_url(pixels).partition(",")
@@ -315,24 +323,24 @@ def test_a_picture_within_the_page_is_the_picture() -> None:
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(content)))), pixels)
 
 
-# How the command starts and ends.
+# The command.
 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What Streamlit is told, in place of a server."""
-    told: list[list[str]] = []
-    monkeypatch.setattr(command.cli, "main", told.append)
+    """The arguments that Streamlit is called with, instead of starting a server."""
+    calls: list[list[str]] = []
+    monkeypatch.setattr(command.cli, "main", calls.append)
     monkeypatch.setattr(MultiPartParser, "spool_max_size", MultiPartParser.spool_max_size)
-    return told
+    return calls
 
 
-def start(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["app", *words])
+def start(monkeypatch: pytest.MonkeyPatch, *args: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["app", *args])
     command.main()
 
 
-def test_only_this_machine_is_served_and_nothing_is_told_to_others(
+def test_the_server_listens_on_localhost_and_sends_no_usage_statistics(
     here: Path, monkeypatch: pytest.MonkeyPatch, served: list[list[str]]
 ) -> None:
     start(monkeypatch)
@@ -343,28 +351,28 @@ def test_only_this_machine_is_served_and_nothing_is_told_to_others(
 
 
 @pytest.mark.parametrize("port", ["70000", "-1"])
-def test_a_port_that_is_none_is_refused(port: str, monkeypatch: pytest.MonkeyPatch, served: list[list[str]]) -> None:
-    with pytest.raises(InputError, match=rf"--port {port}: .*; name another, or none"):
+def test_an_impossible_port_is_rejected(port: str, monkeypatch: pytest.MonkeyPatch, served: list[list[str]]) -> None:
+    with pytest.raises(InputError, match=rf"--port {port}: .*; give another port, or none"):
         start(monkeypatch, f"--port={port}")
     assert served == []
 
 
-def test_a_port_that_is_taken_is_refused(monkeypatch: pytest.MonkeyPatch, served: list[list[str]]) -> None:
+def test_a_port_in_use_is_rejected(monkeypatch: pytest.MonkeyPatch, served: list[list[str]]) -> None:
     with socket.create_server(("localhost", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(InputError, match=rf"--port {port}: .*in use; name another, or none"):
+        with pytest.raises(InputError, match=rf"--port {port}: .*in use; give another port, or none"):
             start(monkeypatch, "--port", str(port))
     assert served == []
 
 
-def test_what_is_missing_ends_the_command_with_what_to_do(project: Path, tmp_path: Path) -> None:
+def test_missing_networks_end_the_command_with_what_to_do(project: Path, tmp_path: Path) -> None:
     process = [sys.executable, "-m", "tools.app"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     done = subprocess.run(process, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert error_of(done).startswith("error: there is no data/decisions.json, so nobody to ask: run `make repro`")
+    assert error_of(done).startswith("error: there is no data/decisions.json; run `make repro`")
 
 
-def lose_network(folder: Path) -> None:
+def delete_network(folder: Path) -> None:
     (folder / "data/models/test_resnet-2.safetensors").unlink()
 
 
@@ -373,7 +381,7 @@ def swap_networks(folder: Path) -> None:
     shutil.copyfile(models / "test_resnet-1.safetensors", models / "test_resnet-2.safetensors")
 
 
-def lose_metrics(folder: Path) -> None:
+def delete_metrics(folder: Path) -> None:
     (folder / "metrics/intervals.json").unlink()
 
 
@@ -389,19 +397,22 @@ def change_metrics(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("breaking", "message"),
+    ("modify", "message"),
     [
-        (lose_network, r"test_resnet-2\.safetensors"),
-        (swap_networks, r"data/models holds other networks than data/decisions\.json was made for: run `dvc repro`"),
-        (lose_metrics, r"there is no metrics/intervals\.json; run `dvc repro`"),
-        (empty_metrics, r"metrics is not what evaluate writes: KeyError\('classes'\); run `dvc repro`"),
-        (change_metrics, r"metrics is of another run than data/decisions\.json: run `dvc repro`, or `dvc checkout`"),
+        (delete_network, r"test_resnet-2\.safetensors"),
+        (
+            swap_networks,
+            r"data/decisions\.json was written for other networks than those in data/models; run `dvc repro`",
+        ),
+        (delete_metrics, r"there is no metrics/intervals\.json; run `dvc repro`"),
+        (empty_metrics, r"metrics was written by another version .*operating_points.*run `dvc repro`"),
+        (change_metrics, r"metrics and data/decisions\.json are of different runs; run `dvc repro` or `dvc checkout`"),
     ],
 )
-def test_what_does_not_belong_together_is_refused(
-    copy: Path, monkeypatch: pytest.MonkeyPatch, served: list[list[str]], breaking: Any, message: str
+def test_files_that_do_not_belong_together_are_rejected(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, served: list[list[str]], modify: Any, message: str
 ) -> None:
-    breaking(copy)
+    modify(copy)
     with pytest.raises(InputError, match=message):
         start(monkeypatch)
     assert served == []

@@ -1,6 +1,6 @@
-"""The page in a real browser, Debian's chromium, from a server as a user starts it; skipped by name without a browser.
+"""The page in Chromium, from a server as a user starts it; skipped without a browser.
 
-The server may write nothing to any file: a single byte would be an error (`ulimit -f 0`).
+The server runs without permission to write to files (`ulimit -f 0`).
 """
 
 import base64
@@ -30,14 +30,14 @@ from tests.fixtures.project import ROOT
 from tests.fixtures.stages import files_in
 from tests.fixtures.trained import train_project
 from tests.tools.test_predict import chest, dicom
-from tools.app.samples import Sample, read_samples
+from tools.app.samples import SampleImage, read_samples
 from tools.predict import command
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None,
-    reason="NO BROWSER: tools.app was not tried in one; `apt-get install chromium` (as .ci/run does) and test again",
+    reason="NO BROWSER: tools.app was not tested in one; `apt-get install chromium` (as .ci/run does) and test again",
 )
-# Names lead nowhere, but this machine's own.
+# No host name resolves, except for this machine.
 QUIET = (
     *OPTIONS,
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE localhost , EXCLUDE 127.0.0.1",
@@ -47,7 +47,7 @@ TOO_LARGE = 51 * 2**20  # bytes
 
 
 class Server(NamedTuple):
-    """A page that is served."""
+    """A running server."""
 
     port: int
     project: Path
@@ -59,7 +59,7 @@ class Server(NamedTuple):
         return f"http://localhost:{self.port}"
 
     def files(self) -> list[set[str]]:
-        """All that it could have written to."""
+        """Return the files in all folders that it could write to."""
         return [files_in(folder) for folder in (self.project, self.home, self.temporary)]
 
 
@@ -86,17 +86,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield served
     finally:
         process.terminate()
-        said, _ = process.communicate(timeout=60)
-    assert "Traceback" not in said
-    assert "error" not in said.lower()
-    assert served.url in said
+        output, _ = process.communicate(timeout=60)
+    assert "Traceback" not in output
+    assert "error" not in output.lower()
+    assert served.url in output
 
 
 def wait_for(url: str, process: subprocess.Popen[str]) -> None:
     for _ in range(600):
         assert process.poll() is None, process.communicate()[0]
         try:
-            with urlopen(f"{url}/_stcore/health", timeout=60):  # noqa: S310 (it is ours)
+            with urlopen(f"{url}/_stcore/health", timeout=60):  # noqa: S310 (our own server)
                 return
         except OSError:
             time.sleep(0.1)
@@ -104,7 +104,7 @@ def wait_for(url: str, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def samples(server: Server) -> list[Sample]:
+def samples(server: Server) -> list[SampleImage]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(server.project)
         return read_samples()
@@ -112,22 +112,22 @@ def samples(server: Server) -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def predicted(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What tools.predict says of each image of the project, by name."""
+    """The results of tools.predict for each image of the project, by name."""
     path = tmp_path_factory.mktemp("predicted") / "a.json"
     predict(server, "images", "--json", path)
     return {Path(image["file"]).name: image for image in json.loads(path.read_text())["images"]}
 
 
-def predict(server: Server, *words: str | Path) -> None:
+def predict(server: Server, *args: str | Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(server.project)
-        patch.setattr(sys, "argv", ["predict", *map(str, words)])
+        patch.setattr(sys, "argv", ["predict", *map(str, args)])
         command.main()
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=60_000)  # a busy machine is slow, and no mistake of the page
+    expect.set_options(timeout=60_000)  # for a busy machine
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
         yield opened
@@ -135,7 +135,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Watched(NamedTuple):
-    """A visitor's page, and what it asked for and complained of."""
+    """A visitor's page with its requests and console messages."""
 
     page: Page
     requests: list[str]
@@ -143,7 +143,7 @@ class Watched(NamedTuple):
 
 
 def visit(context: BrowserContext, server: Server) -> Watched:
-    """Open the page, in a session of its own; what it shows may not be there yet."""
+    """Open the page in a new session, without waiting until it is complete."""
     page = context.new_page()
     watched = Watched(page, [], [])
     page.on("request", lambda request: watched.requests.append(request.url))
@@ -155,17 +155,17 @@ def visit(context: BrowserContext, server: Server) -> Watched:
 
 
 def leave(watched: Watched, server: Server) -> None:
-    """Close the page; nothing went wrong in it, and nobody but the server was asked."""
+    """Close the page; check that there were no errors, and no requests but to the server."""
     watched.page.close()
     assert [line for line in watched.console if line.startswith(("error", "warning", "Error"))] == []
-    asked = [url for url in watched.requests if not url.startswith(("data:", "blob:"))]
-    assert asked
-    assert [url for url in asked if not url.startswith(f"{server.url}/")] == []
+    requested = [url for url in watched.requests if not url.startswith(("data:", "blob:"))]
+    assert requested
+    assert [url for url in requested if not url.startswith(f"{server.url}/")] == []
 
 
 @pytest.fixture(scope="module")
 def context(browser: Browser) -> BrowserContext:
-    """One for all visits, so that the browser loads what Streamlit shows everybody once."""
+    """One context for all visits, so that the browser loads Streamlit's files once."""
     return browser.new_context(viewport={"width": WIDE, "height": 900})
 
 
@@ -177,19 +177,19 @@ def page(context: BrowserContext, server: Server) -> Iterator[Page]:
 
 
 def read(page: Page, name: str) -> dict[str, tuple[str, bool]]:
-    """The probability of each class as the page has it once it shows the image `name`, and whether it is called."""
+    """Return the displayed probability of each class of the image `name`, and whether it is predicted positive."""
     expect(page.locator("figcaption")).to_have_text(re.compile(rf"^\s*{re.escape(name)}( ·|\s*$)"))
     expect(page.locator(".stApp")).to_have_attribute("data-test-script-state", "notRunning")
     listed = page.locator(".cxr-class").evaluate_all(
-        "rows => rows.map(row => [row.dataset.class, row.querySelector('.cxr-number').textContent,"
-        " row.classList.contains('cxr-called')])"
+        "rows => rows.map(row => [row.dataset.class, row.querySelector('.cxr-probability').textContent,"
+        " row.classList.contains('cxr-positive')])"
     )
     return {row[0]: (row[1], row[2]) for row in listed}
 
 
 def expected(image: dict[str, Any]) -> dict[str, tuple[str, bool]]:
-    called = image["called"]
-    return {name: (f"{value:.3f}", name in called) for name, value in image["probabilities"].items()}
+    positives = image["predicted_positive"]
+    return {name: (f"{value:.3f}", name in positives) for name, value in image["probabilities"].items()}
 
 
 def choose(page: Page, label: str, option: str) -> None:
@@ -197,8 +197,8 @@ def choose(page: Page, label: str, option: str) -> None:
     page.get_by_role("option", name=option, exact=True).click()
 
 
-def picture(page: Page, alternative: str) -> NDArray[np.uint8]:
-    """The pixels of the image that `alternative` describes, as the browser was given them."""
+def displayed_pixels(page: Page, alternative: str) -> NDArray[np.uint8]:
+    """Return the pixels of the image with this alternative text."""
     shown = page.get_by_role("img", name=alternative, exact=True)
     expect(shown).to_be_visible(timeout=60_000)
     source = shown.get_attribute("src")
@@ -206,7 +206,7 @@ def picture(page: Page, alternative: str) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
 
 
-def drop(page: Page, name: str, file: bytes) -> None:
+def upload(page: Page, name: str, file: bytes) -> None:
     uploader(page).set_input_files({"name": name, "mimeType": "application/octet-stream", "buffer": file})
 
 
@@ -215,28 +215,28 @@ def uploader(page: Page) -> Locator:
 
 
 def overlay_of_predict(server: Server, folder: Path, name: str, of_class: str) -> NDArray[np.uint8]:
-    predict(server, f"images/{name}", "--heatmaps", folder, "--class", of_class)
+    predict(server, f"images/{name}", "--saliency-maps", folder, "--class", of_class)
     return np.asarray(Image.open(folder / f"{Path(name).stem}.{of_class.replace(' ', '_')}.png"))
 
 
-def test_a_sample_shows_the_numbers_and_the_maps_of_tools_predict(
-    page: Page, server: Server, samples: list[Sample], predicted: dict[str, dict[str, Any]], tmp_path: Path
+def test_a_sample_has_the_probabilities_and_saliency_maps_of_tools_predict(
+    page: Page, server: Server, samples: list[SampleImage], predicted: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     assert read(page, samples[0].name) == expected(predicted[samples[0].name])
     sample = samples[7]
-    choose(page, "Or a sample", f"{', '.join(sample.labels)} ({sample.name})")
+    choose(page, "Or select a test image", f"{', '.join(sample.labels)} ({sample.name})")
     listed = read(page, sample.name)
     assert listed == expected(predicted[sample.name])
     for name in (next(iter(listed)), CLASSES[4], CLASSES[10]):
         if name != next(iter(listed)):
-            choose(page, "Heat map of", name)
-        shown = picture(page, f"{sample.name}: the X-ray under the heat map of {name}")
+            choose(page, "Saliency map of", name)
+        shown = displayed_pixels(page, f"{sample.name}: the radiograph with the saliency map of {name}")
         assert np.array_equal(shown, overlay_of_predict(server, tmp_path, sample.name, name))
-    page.get_by_text("Show the heat map").click()
-    assert picture(page, f"{sample.name}: the X-ray").ndim == 2
+    page.get_by_text("Show the saliency map").click()
+    assert displayed_pixels(page, f"{sample.name}: the radiograph").ndim == 2
 
 
-def test_the_page_says_what_it_is_and_what_a_threshold_means(page: Page, server: Server, samples: list[Sample]) -> None:
+def test_the_page_explains_its_purpose_and_thresholds(page: Page, server: Server, samples: list[SampleImage]) -> None:
     read(page, samples[0].name)
     expect(page.get_by_text("Not for clinical use")).to_be_visible()
     expect(page.get_by_text("test_resnet-1, test_resnet-2")).to_be_visible()
@@ -244,57 +244,57 @@ def test_the_page_says_what_it_is_and_what_a_threshold_means(page: Page, server:
     row = page.locator(".cxr-class[data-class=Mass]")
     row.locator("summary").click()
     sensitivity = round(100 * point["sensitivity"]["value"])
-    expect(row.get_by_text(f"On test it calls {sensitivity} % (")).to_be_visible()
+    expect(row.get_by_text(f"On test, sensitivity: {sensitivity} % (")).to_be_visible()
     expect(page.get_by_text("Deploy")).to_have_count(0)
     expect(page.locator("[data-testid=stMainMenu]")).to_have_count(0)
 
 
-def large_film() -> NDArray[np.uint8]:
-    """Noise that no format makes small: what a server would put on the disk if it were let to."""
+def large_image() -> NDArray[np.uint8]:
+    """Return noise, which cannot be compressed: a server would write an upload of this size to disk by default."""
     return np.random.default_rng(0).integers(0, 256, (1300, 1200), np.uint8)
 
 
-def test_images_that_are_dropped_are_predicted_and_nothing_is_written(
-    page: Page, server: Server, samples: list[Sample], tmp_path: Path
+def test_uploaded_images_are_predicted_and_nothing_is_written(
+    page: Page, server: Server, samples: list[SampleImage], tmp_path: Path
 ) -> None:
     before = server.files()
-    Image.fromarray(large_film()).save(tmp_path / "large.png")
+    Image.fromarray(large_image()).save(tmp_path / "large.png")
     Image.fromarray(chest(200)).save(tmp_path / "chest.jpg")
     dicom(tmp_path / "chest", chest(150), ViewPosition="LL")
     read(page, samples[0].name)
     for name in ("large.png", "chest.jpg", "chest"):
         file = tmp_path / name
-        drop(page, name, file.read_bytes())
+        upload(page, name, file.read_bytes())
         predict(server, file, "--json", tmp_path / "a.json")
         (image,) = json.loads((tmp_path / "a.json").read_text())["images"]
         assert read(page, name) == expected(image)
-        expect(page.locator(".cxr-alert")).to_have_count(len(image["flags"]))
-        for flag in image["flags"]:
-            expect(page.get_by_text(f"Flagged: {flag}.")).to_be_visible()
+        expect(page.locator(".cxr-alert")).to_have_count(len(image["warnings"]))
+        for warning in image["warnings"]:
+            expect(page.get_by_text(f"frontal chest radiograph: {warning}.")).to_be_visible()
     assert (tmp_path / "large.png").stat().st_size > 2**20
-    assert "ViewPosition is LL" in image["flags"]
+    assert "ViewPosition is LL" in image["warnings"]
     assert server.files() == before
 
 
-def test_a_file_that_cannot_be_read_gets_a_message_and_the_page_goes_on(
-    page: Page, samples: list[Sample], predicted: dict[str, dict[str, Any]], tmp_path: Path
+def test_an_unreadable_file_gets_a_message_and_the_page_goes_on(
+    page: Page, samples: list[SampleImage], predicted: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     dataset = pydicom.dcmread(dicom(tmp_path / "report.dcm", chest(32)))
     del dataset.PixelData
     dataset.save_as(tmp_path / "report.dcm")
-    film = samples[1].file
+    image = samples[1].file
     read(page, samples[0].name)
     for name, file, reason in (
-        ("a letter *of* <b>mine</b>.txt", b"Dear colleague,", "neither a PNG, nor a JPEG, nor a DICOM file"),
-        ("half.png", film[: len(film) // 2], "truncated"),
+        ("a letter *of* <b>mine</b>.txt", b"Dear colleague,", "not a PNG, JPEG or DICOM file"),
+        ("half.png", image[: len(image) // 2], "truncated"),
         ("empty.png", b"", "an empty file"),
-        ("report.dcm", (tmp_path / "report.dcm").read_bytes(), "a DICOM file without a picture"),
+        ("report.dcm", (tmp_path / "report.dcm").read_bytes(), "a DICOM file without an image"),
     ):
-        drop(page, name, file)
+        upload(page, name, file)
         message = page.get_by_role("alert").filter(has_text=f"{name} cannot be read: ")
         expect(message).to_contain_text(reason)
         expect(page.locator(".cxr-class")).to_have_count(0)
-    choose(page, "Or a sample", f"{', '.join(samples[2].labels)} ({samples[2].name})")
+    choose(page, "Or select a test image", f"{', '.join(samples[2].labels)} ({samples[2].name})")
     assert read(page, samples[2].name) == expected(predicted[samples[2].name])
     expect(page.get_by_role("alert").filter(has_text="cannot be read")).to_have_count(0)
     with (tmp_path / "large.png").open("wb") as too_large:
@@ -303,10 +303,10 @@ def test_a_file_that_cannot_be_read_gets_a_message_and_the_page_goes_on(
     expect(page.get_by_text("File must be 50.0MB or smaller.")).to_be_visible(timeout=60_000)
 
 
-def test_the_page_never_scrolls_sideways(page: Page, samples: list[Sample]) -> None:
+def test_the_page_never_scrolls_sideways(page: Page, samples: list[SampleImage]) -> None:
     read(page, samples[0].name)
     long = f"{'a_long_name' * 20}.png"
-    drop(page, long, samples[0].file)
+    upload(page, long, samples[0].file)
     read(page, long)
     page.locator("details").evaluate_all("every => every.forEach(one => one.open = true)")
     for width in (PHONE, WIDE):
@@ -316,14 +316,14 @@ def test_the_page_never_scrolls_sideways(page: Page, samples: list[Sample]) -> N
             assert needed == there <= width
 
 
-def test_ten_visitors_at_once_get_the_own_answer_each(
-    context: BrowserContext, server: Server, samples: list[Sample], predicted: dict[str, dict[str, Any]]
+def test_each_of_ten_simultaneous_visitors_gets_the_right_result(
+    context: BrowserContext, server: Server, samples: list[SampleImage], predicted: dict[str, dict[str, Any]]
 ) -> None:
     visitors = [visit(context, server) for _ in range(VISITORS)]
     for visitor in visitors:
         expect(uploader(visitor.page)).to_be_attached(timeout=60_000)
     for visitor, sample in zip(visitors, samples, strict=False):
-        drop(visitor.page, f"of a visitor {sample.name}", sample.file)
+        upload(visitor.page, f"of a visitor {sample.name}", sample.file)
     for visitor, sample in zip(visitors, samples, strict=False):
         assert read(visitor.page, f"of a visitor {sample.name}") == expected(predicted[sample.name])
     for visitor, sample in zip(visitors, samples, strict=False):
@@ -332,8 +332,8 @@ def test_ten_visitors_at_once_get_the_own_answer_each(
         leave(visitor, server)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="NO SECOND ADDRESS: only Linux has 127.0.0.2 as it is")
-def test_nobody_reaches_the_page_but_by_localhost(server: Server) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="NO SECOND ADDRESS: only Linux has 127.0.0.2 by default")
+def test_the_page_is_reachable_from_localhost_only(server: Server) -> None:
     with socket.create_connection(("localhost", server.port)):
         pass
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", server.port)):

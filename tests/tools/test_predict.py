@@ -1,4 +1,4 @@
-"""Predicting images of one's own, as a person does it, with two tiny networks that the stages trained on PNGs."""
+"""`tools.predict`, run as a user runs it, with two tiny networks that the stages trained on PNGs."""
 
 import io
 import json
@@ -23,6 +23,7 @@ from PIL import Image
 from cxr.core.errors import InputError
 from cxr.core.labels import CLASSES
 from cxr.evaluation.calibration import Calibration
+from cxr.evaluation.decisions import Decisions
 from cxr.inference.saliency import layer_cam
 from cxr.models.classifier import Architecture, build_classifier
 from cxr.models.model_file import load_model, save_model
@@ -34,21 +35,21 @@ from tests.fixtures.trained import names_of, train_project
 from tools.phantom.exam import Exam
 from tools.phantom.radiograph import draw
 from tools.predict import command
-from tools.predict.flags import COLOUR_SHARE, coloured_share, contrast, shape_flags
-from tools.predict.output import NOT_CLINICAL, OF_DRAWINGS
-from tools.predict.overlays import Overlays, overlay
-from tools.predict.reading import Failure, Picture, read_picture
-from tools.predict.sources import find_files
+from tools.predict.inputs import find_files
+from tools.predict.ood_checks import COLOUR_FRACTION, colour_fraction, contrast, shape_warnings
+from tools.predict.output import NOT_CLINICAL, SYNTHETIC
+from tools.predict.overlays import OverlayFolder, overlay
+from tools.predict.reading import Failure, InputImage, read_image
 
 BATCH = 16
-VIEWS = {"hflip": True, "translate": 0.05, "scale": 0, "five_crop": 0}
+TTA_PARAMS = {"hflip": True, "translate": 0.05, "scale": 0, "five_crop": 0}
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where resize, train and evaluate have run on PNGs of four kinds; two members, and views."""
+    """A folder where resize, train and evaluate have run on PNGs of four kinds, with two members and TTA."""
     folder = tmp_path_factory.mktemp("project")
-    train_project(folder, batch_size=BATCH, tta=VIEWS)
+    train_project(folder, batch_size=BATCH, tta=TTA_PARAMS)
     return folder
 
 
@@ -60,24 +61,24 @@ def _here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def evaluated(project: Path) -> pd.DataFrame:
-    """What evaluate said before calibration, indexed by image."""
+    """The probabilities of evaluate before calibration, indexed by image."""
     return pd.read_csv(project / "data/predictions.csv", index_col="image")[list(CLASSES)]
 
 
-def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    process = [sys.executable, "-m", "tools.predict", *words]
+def run_predict(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    process = [sys.executable, "-m", "tools.predict", *args]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     return subprocess.run(process, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def call_here(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> None:
-    """The same in this process, which spares its start."""
-    monkeypatch.setattr(sys, "argv", ["predict", *map(str, words)])
+def predict_here(monkeypatch: pytest.MonkeyPatch, *args: str | Path) -> None:
+    """Run the command in this process, which is faster."""
+    monkeypatch.setattr(sys, "argv", ["predict", *map(str, args)])
     command.main()
 
 
-def predicted(monkeypatch: pytest.MonkeyPatch, path: Path, *words: str | Path) -> dict[str, Any]:
-    call_here(monkeypatch, *words, "--json", path)
+def predicted(monkeypatch: pytest.MonkeyPatch, path: Path, *args: str | Path) -> dict[str, Any]:
+    predict_here(monkeypatch, *args, "--json", path)
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
@@ -95,15 +96,15 @@ def png(pixels: NDArray[Any], path: Path) -> Path:
     return path
 
 
-def test_what_the_networks_see_is_what_resize_wrote(project: Path) -> None:
+def test_the_input_of_the_networks_is_the_output_of_resize(project: Path) -> None:
     images = np.load("data/images.npy")
     for row, name in enumerate(names_of(project)):
-        picture = read_picture(project / "images" / name, SIDE)
-        assert isinstance(picture, Picture)
-        assert np.array_equal(picture.square, images[row])
+        image = read_image(project / "images" / name, SIDE)
+        assert isinstance(image, InputImage)
+        assert np.array_equal(image.pixels, images[row])
 
 
-def test_the_numbers_are_evaluates_after_calibration(
+def test_probabilities_are_those_of_evaluate_after_calibration(
     project: Path, evaluated: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     found = predicted(
@@ -113,16 +114,16 @@ def test_the_numbers_are_evaluates_after_calibration(
     expected = Calibration.from_dict(decisions["calibration"]).apply(evaluated.to_numpy())
     np.testing.assert_allclose(probabilities(found), expected, rtol=1e-9)
     assert [image["file"] for image in found["images"]] == [f"images/{name}" for name in evaluated.index]
-    called = evaluated.to_numpy() >= decisions["thresholds"]
-    assert called.any()
-    for image, row in zip(found["images"], called, strict=True):
-        assert image["called"] == [name for name, is_called in zip(CLASSES, row, strict=True) if is_called]
+    is_predicted = evaluated.to_numpy() >= decisions["thresholds"]
+    assert is_predicted.any()
+    for image, row in zip(found["images"], is_predicted, strict=True):
+        assert image["predicted_positive"] == [name for name, positive in zip(CLASSES, row, strict=True) if positive]
     assert list(found["thresholds"].values()) == decisions["calibrated_thresholds"]
     assert found["calibrated"]
     assert (found["failed"], found["note"]) == ([], NOT_CLINICAL)
 
 
-def test_one_image_alone_gets_the_same_number_and_a_table_to_read(
+def test_a_single_image_gets_the_same_probabilities_and_a_printed_table(
     project: Path,
     evaluated: pd.DataFrame,
     monkeypatch: pytest.MonkeyPatch,
@@ -130,7 +131,7 @@ def test_one_image_alone_gets_the_same_number_and_a_table_to_read(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     name = evaluated.index[3]
-    call_here(monkeypatch, f"images/{name}", "--heatmaps", tmp_path)
+    predict_here(monkeypatch, f"images/{name}", "--saliency-maps", tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"images/{name}"
     decisions = json.loads((project / "data/decisions.json").read_text())
@@ -138,19 +139,19 @@ def test_one_image_alone_gets_the_same_number_and_a_table_to_read(
     rows = {line[2:22].strip(): line for line in lines if line[2:22].strip() in CLASSES}
     for column, title in enumerate(CLASSES):
         assert float(rows[title].split()[-2]) == pytest.approx(expected[column], abs=0.0011)
-    starred = {title for title in CLASSES if rows[title].startswith("*")}
-    assert starred == {
+    marked = {title for title in CLASSES if rows[title].startswith("*")}
+    assert marked == {
         title for title in CLASSES if evaluated.loc[name, title] >= decisions["thresholds"][CLASSES.index(title)]
     }
-    assert files_in(tmp_path) == {f"{Path(name).stem}.{title.replace(' ', '_')}.png" for title in starred}
+    assert files_in(tmp_path) == {f"{Path(name).stem}.{title.replace(' ', '_')}.png" for title in marked}
     assert lines[-1] == NOT_CLINICAL
-    assert lines[-2].startswith("1 image, 1 flagged. Calibrated")
+    assert lines[-2].startswith("1 image, 1 with warnings. Calibrated")
 
 
-def test_of_many_images_each_has_a_line(
+def test_each_of_many_images_has_a_line(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call_here(monkeypatch, "images")
+    predict_here(monkeypatch, "images")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 160 + 2
     assert [line.split()[0] for line in lines[:160]] == [f"images/{name}" for name in names_of(project)]
@@ -158,21 +159,21 @@ def test_of_many_images_each_has_a_line(
     assert "Calibrated probabilities of 2 networks (test_resnet-1, test_resnet-2)" in lines[-2]
 
 
-def test_a_broken_file_among_a_thousand_is_named_and_the_others_go_on(project: Path, tmp_path: Path) -> None:
-    files = [tmp_path / f"films/{number:03d}.png" for number in range(1000)]
+def test_a_broken_file_among_a_thousand_is_reported_and_the_others_are_predicted(project: Path, tmp_path: Path) -> None:
+    files = [tmp_path / f"images/{number:03d}.png" for number in range(1000)]
     files[0].parent.mkdir()
     for file, name in zip(files, cycle(names_of(project)), strict=False):
         shutil.copyfile(project / "images" / name, file)
     broken = files.pop(740)
     broken.write_bytes(broken.read_bytes()[:900])
-    words = ("--csv", str(tmp_path / "a.csv"), "--model", "data/models/test_resnet-1.safetensors")
-    done = call(project, str(broken.parent), *words)
+    args = ("--csv", str(tmp_path / "a.csv"), "--model", "data/models/test_resnet-1.safetensors")
+    done = run_predict(project, str(broken.parent), *args)
     assert error_of(done) == "error: 1 of 1,000 files cannot be read: see the warnings above\n"
     (warning,) = re.findall("warning: (.*)", done.stderr)
     assert warning.startswith(f"{broken}: ")
     table = pd.read_csv(tmp_path / "a.csv")
     assert list(table["file"]) == list(map(str, files))
-    assert list(table.columns) == ["file", *CLASSES, "called", "flags"]
+    assert list(table.columns) == ["file", *CLASSES, "predicted_positive", "warnings"]
     assert table[list(CLASSES)].notna().all(axis=None)
     assert "999 images" in done.stdout
     assert "1 unreadable" in done.stdout
@@ -187,7 +188,7 @@ def test_a_terminal_shows_lines_and_warnings_above_a_bar_with_the_time_left(
     terminal = play_terminal(monkeypatch)
     (tmp_path / "a.png").write_bytes(b"<html>")
     with pytest.raises(InputError, match="1 of 161 files"):
-        call_here(monkeypatch, "images", tmp_path)
+        predict_here(monkeypatch, "images", tmp_path)
     assert_time_left(terminal.getvalue(), "predict")
     # The bar is wiped from its line before the warning takes it.
     assert f"\rwarning: {tmp_path / 'a.png'}: not an image\n" in terminal.getvalue()
@@ -195,12 +196,12 @@ def test_a_terminal_shows_lines_and_warnings_above_a_bar_with_the_time_left(
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>"])
-def test_where_nothing_can_be_read_the_table_is_empty(
+def test_the_table_is_empty_if_no_file_can_be_read(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
 ) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(InputError, match="1 of 1 files cannot be read"):
-        call_here(monkeypatch, tmp_path / "a.png", "--csv", tmp_path / "a.csv")
+        predict_here(monkeypatch, tmp_path / "a.png", "--csv", tmp_path / "a.csv")
     assert len(pd.read_csv(tmp_path / "a.csv")) == 0
 
 
@@ -215,11 +216,13 @@ def test_a_model_file_alone_describes_itself_and_is_not_calibrated(
         expected = torch.sigmoid(classifier(pixels).double()).numpy()
     np.testing.assert_allclose(probabilities(found), expected, rtol=1e-5)
     assert (found["calibrated"], found["thresholds"]) == (False, None)
-    assert all(image["called"] == [] for image in found["images"])
-    assert "Uncalibrated probabilities of test_resnet-2, without thresholds" in capsys.readouterr().out
+    assert all(image["predicted_positive"] == [] for image in found["images"])
+    assert (
+        "Uncalibrated probabilities of test_resnet-2; data/decisions.json has no thresholds" in capsys.readouterr().out
+    )
 
 
-def test_the_members_are_known_by_their_bytes_wherever_they_lie(
+def test_members_are_recognised_by_their_content_in_any_folder(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     copies = [shutil.copyfile(f"data/models/test_resnet-{seed}.safetensors", tmp_path / f"{seed}") for seed in (2, 1)]
@@ -229,30 +232,30 @@ def test_the_members_are_known_by_their_bytes_wherever_they_lie(
     np.testing.assert_allclose(probabilities(named), probabilities(default), rtol=1e-12)
 
 
-def test_without_decisions_or_with_old_ones_the_next_command_is_named(
+def test_missing_or_outdated_decisions_name_the_command_to_run(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     image, model = (project / path for path in ("images/00000000_000.png", "data/models/test_resnet-1.safetensors"))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"no data/decisions.json; run `dvc repro`.* name model files"):
-        call_here(monkeypatch, image)
+    with pytest.raises(InputError, match=r"no data/decisions.json; run `dvc repro`.* give model files"):
+        predict_here(monkeypatch, image)
     assert not predicted(monkeypatch, tmp_path / "a.json", image, "--model", model)["calibrated"]
     (tmp_path / "data").mkdir()
     content = json.loads((project / "data/decisions.json").read_text())
     for change, message in (
-        ({"tta": None}, "not what evaluate writes"),
-        ({"classes": ["Edema"]}, "others than this version's"),
-        ({}, "has no 'sha256': it is of an older version; run `dvc repro`"),
+        ({"tta": None}, r"written by another version of this project \(tta: "),
+        ({"classes": ["Edema"]}, r"written by another version of this project \(classes: "),
+        ({}, r"written by another version of this project \(sha256: Field required\); run `dvc repro`"),
     ):
         altered = {**content, **change}
         if not change:
             del altered["sha256"]
         (tmp_path / "data/decisions.json").write_text(json.dumps(altered))
         with pytest.raises(InputError, match=message):
-            call_here(monkeypatch, image)
+            predict_here(monkeypatch, image)
 
 
-def test_where_a_failed_run_took_the_networks_the_way_back_is_named(
+def test_missing_model_files_name_the_commands_that_restore_them(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "data").mkdir()
@@ -261,53 +264,54 @@ def test_where_a_failed_run_took_the_networks_the_way_back_is_named(
     with pytest.raises(
         InputError, match=r"no data/models/test_resnet-1\.safetensors, .*`git checkout \. && dvc checkout`"
     ):
-        call_here(monkeypatch, project / "images/00000000_000.png")
+        predict_here(monkeypatch, project / "images/00000000_000.png")
 
 
-def test_networks_that_know_drawings_only_say_so(
+def test_networks_trained_on_synthetic_images_are_reported(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(project / "data/models", tmp_path / "data/models")
     shutil.copyfile(project / "data/decisions.json", tmp_path / "data/decisions.json")
-    shutil.copytree(project / "metrics", tmp_path / "metrics")
     image = project / "images/00000000_000.png"
     monkeypatch.chdir(tmp_path)
-    metrics = Path("metrics/classes.json")
+    decisions = Decisions.read(Path("data/decisions.json"))
     for synthetic in (False, True):
-        metrics.write_text(json.dumps({**json.loads(metrics.read_text()), "synthetic": synthetic}))
+        decisions.model_copy(update={"synthetic": synthetic}).write(Path("data/decisions.json"))
         assert predicted(monkeypatch, tmp_path / "a.json", image)["synthetic"] == synthetic
-        assert (OF_DRAWINGS in capsys.readouterr().out) == synthetic
+        assert (SYNTHETIC in capsys.readouterr().out) == synthetic
     model = "data/models/test_resnet-1.safetensors"
-    assert not predicted(monkeypatch, tmp_path / "a.json", image, "--model", model)["synthetic"]
+    assert predicted(monkeypatch, tmp_path / "a.json", image, "--model", model)["synthetic"] is None
 
 
-def test_networks_of_two_sizes_are_no_ensemble(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_networks_of_two_image_sizes_are_rejected(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     other = Architecture("test_resnet", 1, 48)
     save_model(build_classifier(other), other, {}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match=r"test_resnet-1\.safetensors 32 px.*other\.safetensors 48 px"):
-        call_here(
+        predict_here(
             monkeypatch, "images", "--model", "data/models/test_resnet-1.safetensors", tmp_path / "other.safetensors"
         )
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         (["nonesuch.png"], "nonesuch.png: there is no such file"),
-        (["data/models"], "data/models: no image in it"),
-        (["images", "--batch-size", "0"], "--batch-size 0: at least one"),
-        (["images", "--class", "Mass"], "--class Mass: .*--heatmaps DIR"),
-        (["images", "--csv", "images"], "--csv images: that is a folder"),
-        (["images", "--json", "images/00000003_000.png"], "--json .*: that is one of the images"),
-        (["images", "--heatmaps", "params.yaml"], "--heatmaps params.yaml: that is a file"),
+        (["data/models"], "data/models: it contains no image"),
+        (["images", "--batch-size", "0"], "--batch-size 0: must be at least 1"),
+        (["images", "--class", "Mass"], "--class Mass: .*--saliency-maps DIR"),
+        (["images", "--csv", "images"], "--csv images: this is a folder"),
+        (["images", "--json", "images/00000003_000.png"], "--json .*: this is one of the images"),
+        (["images", "--saliency-maps", "params.yaml"], "--saliency-maps params.yaml: this is a file"),
     ],
 )
-def test_mistakes_are_named_before_any_work(
-    project: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+def test_wrong_arguments_are_reported_before_any_work(
+    project: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], message: str
 ) -> None:
     before = files_in(project)
     with pytest.raises(InputError, match=message):
-        call_here(monkeypatch, *words)
+        predict_here(monkeypatch, *args)
     assert files_in(project) == before
 
 
@@ -317,8 +321,8 @@ def test_files_folders_and_patterns_name_each_image_once(tmp_path: Path, monkeyp
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
 
-    def found(*words: str) -> list[str]:
-        return [str(path) for path in find_files(words)]
+    def found(*inputs: str) -> list[str]:
+        return [str(path) for path in find_files(inputs)]
 
     assert found(".") == ["[1].png", "a.JPG", "b.png", "sub/c.dcm", "sub/d"]
     assert found("b.png", ".", "sub/e.txt") == ["b.png", "[1].png", "a.JPG", "sub/c.dcm", "sub/d", "sub/e.txt"]
@@ -331,137 +335,140 @@ def photo() -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
-def test_colour_is_flagged_and_gray_in_three_channels_is_not(form: str) -> None:
+def test_colour_is_detected_and_gray_in_three_channels_is_not(form: str) -> None:
     def file(pixels: NDArray[np.uint8]) -> bytes:
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, form)
         return stream.getvalue()
 
-    assert coloured_share(file(photo())) > 0.5
-    assert coloured_share(file(np.dstack([chest(128)] * 3))) == 0
+    assert colour_fraction(file(photo())) > 0.5
+    assert colour_fraction(file(np.dstack([chest(128)] * 3))) == 0
     marked = np.dstack([chest(128)] * 3)
     marked[:16, :32] = (255, 0, 0)
-    assert 0 < coloured_share(file(marked)) < COLOUR_SHARE
+    assert 0 < colour_fraction(file(marked)) < COLOUR_FRACTION
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_jpeg_is_turned_as_its_camera_was(tmp_path: Path, orientation: int) -> None:
+def test_a_jpeg_is_rotated_by_its_exif_orientation(tmp_path: Path, orientation: int) -> None:
     pixels = chest(64)[:, :48]
-    # What a viewer shows of what is stored: EXIF 2.3, 4.6.4 A, tag 274.
-    shown = {
+    # The displayed image for the stored one: EXIF 2.3, 4.6.4 A, tag 274.
+    expected = {
         1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1], 5: pixels.T,
         6: np.rot90(pixels, -1), 7: pixels[::-1, ::-1].T, 8: np.rot90(pixels),
     }[orientation]  # fmt: skip
-    image = Image.fromarray(pixels)
-    image.getexif()[274] = orientation
-    image.save(tmp_path / "a.jpg", quality=95, exif=image.getexif())
-    picture = read_picture(tmp_path / "a.jpg", 32, is_shown=True)
-    assert isinstance(picture, Picture)
-    assert picture.shown is not None
-    assert picture.shown.shape == shown.shape
-    assert np.abs(picture.shown.astype(int) - shown).mean() < 4
+    stored = Image.fromarray(pixels)
+    stored.getexif()[274] = orientation
+    stored.save(tmp_path / "a.jpg", quality=95, exif=stored.getexif())
+    image = read_image(tmp_path / "a.jpg", 32, with_display=True)
+    assert isinstance(image, InputImage)
+    assert image.display is not None
+    assert image.display.shape == expected.shape
+    assert np.abs(image.display.astype(int) - expected).mean() < 4
 
 
-def test_odd_proportions_and_inverted_pictures_are_flagged(tmp_path: Path) -> None:
+def test_unusual_aspect_ratios_and_inverted_images_get_warnings(tmp_path: Path) -> None:
     for pixels, expected in (
         (chest(), []),
-        (255 - chest(), ["not laid out"]),
-        (np.full((64, 64), 90, np.uint8), ["not laid out"]),
-        (np.repeat(chest(), 2, axis=1), ["odd proportions, 128 x 64"]),
-        (np.repeat(chest(), 2, axis=0), ["odd proportions, 64 x 128"]),
-        (np.repeat(255 - chest(), 2, axis=0), ["odd proportions", "not laid out"]),
+        (255 - chest(), ["layout unlike"]),
+        (np.full((64, 64), 90, np.uint8), ["layout unlike"]),
+        (np.repeat(chest(), 2, axis=1), ["unusual aspect ratio, 128 x 64"]),
+        (np.repeat(chest(), 2, axis=0), ["unusual aspect ratio, 64 x 128"]),
+        (np.repeat(255 - chest(), 2, axis=0), ["unusual aspect ratio", "layout unlike"]),
     ):
-        picture = read_picture(png(pixels, tmp_path / "a.png"), 96)
-        assert isinstance(picture, Picture)
-        assert len(picture.flags) == len(expected)
-        assert all(flag.startswith(start) for flag, start in zip(picture.flags, expected, strict=True))
+        image = read_image(png(pixels, tmp_path / "a.png"), 96)
+        assert isinstance(image, InputImage)
+        assert len(image.warnings) == len(expected)
+        assert all(warning.startswith(start) for warning, start in zip(image.warnings, expected, strict=True))
 
 
 @pytest.mark.real_data
-def test_real_images_pass_and_are_flagged_when_inverted(shared: Path) -> None:
+def test_real_images_pass_and_get_warnings_when_inverted(shared: Path) -> None:
     files = sorted((shared / "nih-mini/images").glob("*.png"))[::6]
-    squares = [picture.square for file in files if isinstance(picture := read_picture(file, 96), Picture)]
-    assert len(squares) == len(files)
-    assert np.mean([bool(shape_flags(square, square)) for square in squares]) < 0.01
-    assert np.mean([contrast(255 - square) <= 0 for square in squares]) > 0.99
+    images = [image.pixels for file in files if isinstance(image := read_image(file, 96), InputImage)]
+    assert len(images) == len(files)
+    assert np.mean([bool(shape_warnings(pixels, pixels)) for pixels in images]) < 0.01
+    assert np.mean([contrast(255 - pixels) <= 0 for pixels in images]) > 0.99
 
 
-def test_a_flag_is_told_in_every_form_of_answer(
+def test_a_warning_is_in_every_form_of_output(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     png(photo(), tmp_path / "photo.png")
-    words: list[str | Path] = [tmp_path / "photo.png", "--csv", tmp_path / "a.csv"]
-    found = predicted(monkeypatch, tmp_path / "a.json", *words)
-    assert found["images"][0]["flags"][0].startswith("colour in ")
-    assert pd.read_csv(tmp_path / "a.csv")["flags"][0].startswith("colour in ")
-    assert "1 flagged" in capsys.readouterr().out
-    call_here(monkeypatch, tmp_path / "photo.png")
-    assert "flagged: colour in " in capsys.readouterr().out
+    args: list[str | Path] = [tmp_path / "photo.png", "--csv", tmp_path / "a.csv"]
+    found = predicted(monkeypatch, tmp_path / "a.json", *args)
+    assert found["images"][0]["warnings"][0].startswith("colour in ")
+    assert pd.read_csv(tmp_path / "a.csv")["warnings"][0].startswith("colour in ")
+    assert "1 with warnings" in capsys.readouterr().out
+    predict_here(monkeypatch, tmp_path / "photo.png")
+    assert "warning: colour in " in capsys.readouterr().out
 
 
-def test_heat_maps_are_the_members_mean_over_the_picture(
+def test_a_saliency_map_is_the_mean_of_the_members(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     name = names_of(project)[0]
-    words: list[str | Path] = [f"images/{name}", "--heatmaps", tmp_path, "--class", "Edema"]
-    found = predicted(monkeypatch, tmp_path / "a.json", *words)
+    args: list[str | Path] = [f"images/{name}", "--saliency-maps", tmp_path, "--class", "Edema"]
+    found = predicted(monkeypatch, tmp_path / "a.json", *args)
     path = tmp_path / f"{Path(name).stem}.Edema.png"
-    assert found["images"][0]["heat_maps"] == [str(path)]
+    assert found["images"][0]["saliency_maps"] == [str(path)]
     pixels = torch.from_numpy(np.load("data/images.npy")[:1]).unsqueeze(1) / 255
     column = torch.tensor([CLASSES.index("Edema")])
     members = [load_model(Path(f"data/models/test_resnet-{seed}.safetensors"))[0] for seed in (1, 2)]
-    heat = np.mean([layer_cam(member, pixels, column)[0].numpy() for member in members], axis=0)
-    picture = read_picture(project / "images" / name, SIDE, is_shown=True)
-    assert isinstance(picture, Picture)
+    saliency = np.mean([layer_cam(member, pixels, column)[0].numpy() for member in members], axis=0)
+    image = read_image(project / "images" / name, SIDE, with_display=True)
+    assert isinstance(image, InputImage)
     written = np.asarray(Image.open(path)).astype(int)
     assert written.shape == (2 * SIDE, 3 * SIDE, 3)
-    assert np.abs(written - overlay(picture.shown, heat)).max() <= 1
+    assert np.abs(written - overlay(image.display, saliency)).max() <= 1
 
 
-def test_without_thresholds_the_most_probable_class_is_mapped(
+def test_without_thresholds_the_most_probable_class_gets_a_saliency_map(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     model = "data/models/test_resnet-1.safetensors"
-    found = predicted(monkeypatch, tmp_path / "a.json", "images", "--heatmaps", tmp_path, "--model", model)
+    found = predicted(monkeypatch, tmp_path / "a.json", "images", "--saliency-maps", tmp_path, "--model", model)
     for image in found["images"]:
         highest = max(image["probabilities"], key=image["probabilities"].get).replace(" ", "_")
-        assert [Path(path).name.split(".")[1] for path in image["heat_maps"]] == [highest]
+        assert [Path(path).name.split(".")[1] for path in image["saliency_maps"]] == [highest]
 
 
-def test_a_heat_map_colours_where_it_is_high_and_nothing_else() -> None:
-    shown, heat = np.full((40, 60), 100, np.uint8), np.zeros((8, 8))
-    assert np.array_equal(overlay(shown, heat), np.full((40, 60, 3), 100))
-    heat[:, 4:] = 7
-    drawn = overlay(shown, heat)
-    assert drawn.shape == (40, 60, 3)
-    assert np.all(drawn[:, :15] == 100)
-    assert np.ptp(drawn[:, 45:].astype(int), axis=2).min() > 50
+def test_an_overlay_colours_salient_pixels_only() -> None:
+    gray, saliency = np.full((40, 60), 100, np.uint8), np.zeros((8, 8))
+    assert np.array_equal(overlay(gray, saliency), np.full((40, 60, 3), 100))
+    saliency[:, 4:] = 7
+    coloured = overlay(gray, saliency)
+    assert coloured.shape == (40, 60, 3)
+    assert np.all(coloured[:, :15] == 100)
+    assert np.ptp(coloured[:, 45:].astype(int), axis=2).min() > 50
 
 
-def test_heat_maps_never_replace_an_input_or_each_other(tmp_path: Path) -> None:
+def test_overlays_replace_neither_inputs_nor_each_other(tmp_path: Path) -> None:
+    def image(path: Path) -> InputImage:
+        return InputImage(path, chest(), (), chest())
+
     mine = png(chest(), tmp_path / "a.Mass.png")
     before = mine.read_bytes()
-    overlays = Overlays(tmp_path, [mine])
-    written = [overlays.write(Path(folder, "a.dcm"), chest(), "Mass", np.ones((4, 4))) for folder in "xy"]
+    folder = OverlayFolder(tmp_path, [mine])
+    written = [folder.write(image(Path(parent, "a.dcm")), "Mass", np.ones((4, 4))) for parent in "xy"]
     assert [path.name for path in written] == ["a.Mass-2.png", "a.Mass-3.png"]
     assert mine.read_bytes() == before
-    assert Overlays(tmp_path, [mine]).write(Path("a.png"), chest(), "Mass", np.ones((4, 4))) == written[0]
+    assert OverlayFolder(tmp_path, [mine]).write(image(Path("a.png")), "Mass", np.ones((4, 4))) == written[0]
 
 
-# DICOM. Every file is made here, with pydicom's writer.
+# DICOM. pydicom writes every file of these tests.
 
 
 def dicom(path: Path, values: NDArray[Any], **attributes: Any) -> Path:
     """Write `values`, uint16 or int16 [height, width], as a DICOM file with `attributes`."""
     pydicom = pytest.importorskip("pydicom", reason="DICOM is optional: pip install -r requirements-predict.txt")
     syntax = attributes.pop("syntax", pydicom.uid.ExplicitVRLittleEndian)
-    about = pydicom.dataset.FileMetaDataset()
-    about.TransferSyntaxUID = syntax
-    about.MediaStorageSOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
-    about.MediaStorageSOPInstanceUID = "1.2.3"
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    meta.MediaStorageSOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
     dataset = pydicom.Dataset()
-    dataset.file_meta = about
-    dataset.SOPClassUID, dataset.SOPInstanceUID = about.MediaStorageSOPClassUID, "1.2.3"
+    dataset.file_meta = meta
+    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
     dataset.Rows, dataset.Columns = values.shape
     bits = 8 * values.itemsize
     dataset.BitsAllocated = bits
@@ -477,13 +484,13 @@ def dicom(path: Path, values: NDArray[Any], **attributes: Any) -> Path:
 
 
 def read(path: Path, size: int) -> NDArray[np.uint8]:
-    picture = read_picture(path, size)
-    assert isinstance(picture, Picture), picture
-    return picture.square
+    image = read_image(path, size)
+    assert isinstance(image, InputImage), image
+    return image.pixels
 
 
 def reason(path: Path) -> str:
-    failure = read_picture(path, 32)
+    failure = read_image(path, 32)
     assert isinstance(failure, Failure)
     return failure.reason
 
@@ -492,7 +499,7 @@ def ramp(lowest: int, highest: int, dtype: str = "uint16") -> NDArray[Any]:
     return np.linspace(lowest, highest, 32 * 32).round().astype(dtype).reshape(32, 32)
 
 
-def test_a_dicom_file_of_a_png_is_the_same_picture_whatever_its_name(tmp_path: Path) -> None:
+def test_a_dicom_file_gives_the_same_image_with_and_without_suffix(tmp_path: Path) -> None:
     pixels = chest(32)
     for name in ("a.dcm", "a"):
         path = dicom(tmp_path / name, pixels, WindowCenter=128, WindowWidth=256)
@@ -500,7 +507,7 @@ def test_a_dicom_file_of_a_png_is_the_same_picture_whatever_its_name(tmp_path: P
 
 
 @pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
-def test_rescale_window_and_monochrome1_are_the_standards(tmp_path: Path, kind: str) -> None:
+def test_rescale_window_and_monochrome1_follow_the_standard(tmp_path: Path, kind: str) -> None:
     values = ramp(0, 4095)
     path = dicom(
         tmp_path / "a.dcm", values, BitsStored=12, RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=[2000, 50],
@@ -515,13 +522,15 @@ def test_rescale_window_and_monochrome1_are_the_standards(tmp_path: Path, kind: 
 @pytest.mark.parametrize(
     ("lowest", "highest", "dtype"), [(100, 3000, "uint16"), (-2000, 500, "int16"), (7, 7, "uint16")]
 )
-def test_without_a_window_the_values_range_is_shown(tmp_path: Path, lowest: int, highest: int, dtype: str) -> None:
+def test_without_a_window_the_range_of_the_values_is_displayed(
+    tmp_path: Path, lowest: int, highest: int, dtype: str
+) -> None:
     values = ramp(lowest, highest, dtype)
     expected = 255 * (values - float(lowest)) / max(highest - lowest, 1)
     assert np.abs(read(dicom(tmp_path / "a.dcm", values), 32) - expected).max() <= 0.51
 
 
-def test_a_voi_table_is_looked_up(tmp_path: Path) -> None:
+def test_a_voi_lut_is_applied(tmp_path: Path) -> None:
     pydicom = pytest.importorskip("pydicom")
     values, table = ramp(0, 255), (np.arange(256) ** 2 // 16).astype(np.uint16)
     item = pydicom.Dataset()
@@ -538,7 +547,7 @@ def test_a_voi_table_is_looked_up(tmp_path: Path) -> None:
     assert np.abs(read(path, 32) - table[values] / 4095 * 255).max() <= 0.51
 
 
-def test_a_jpeg_within_is_decoded_and_what_cannot_be_is_named(tmp_path: Path) -> None:
+def test_an_embedded_jpeg_is_decoded_and_an_unsupported_syntax_is_reported(tmp_path: Path) -> None:
     pydicom = pytest.importorskip("pydicom")
     stream = io.BytesIO()
     Image.fromarray(chest(32)).save(stream, "JPEG", quality=95)
@@ -552,18 +561,23 @@ def test_a_jpeg_within_is_decoded_and_what_cannot_be_is_named(tmp_path: Path) ->
     assert "its pixels cannot be read: JPEG-LS Lossless" in reason(path)
 
 
-def test_other_dicom_files_are_flagged_or_named(tmp_path: Path) -> None:
-    def flags(**attributes: Any) -> tuple[str, ...]:
-        picture = read_picture(dicom(tmp_path / "a.dcm", chest(32), **attributes), 32)
-        assert isinstance(picture, Picture)
-        return picture.flags
+def test_other_dicom_files_get_a_warning_or_a_reason(tmp_path: Path) -> None:
+    def warnings(**attributes: Any) -> tuple[str, ...]:
+        image = read_image(dicom(tmp_path / "a.dcm", chest(32), **attributes), 32)
+        assert isinstance(image, InputImage)
+        return image.warnings
 
-    assert flags(ViewPosition="PA", Modality="DX", BodyPartExamined="CHEST") == flags() == flags(ViewPosition="") == ()
-    assert flags(ViewPosition="LL") == ("ViewPosition is LL",)
-    assert flags(ViewPosition="LATERAL", Modality="CT") == ("ViewPosition is LATERAL", "Modality is CT")
+    assert (
+        warnings(ViewPosition="PA", Modality="DX", BodyPartExamined="CHEST")
+        == warnings()
+        == warnings(ViewPosition="")
+        == ()
+    )
+    assert warnings(ViewPosition="LL") == ("ViewPosition is LL",)
+    assert warnings(ViewPosition="LATERAL", Modality="CT") == ("ViewPosition is LATERAL", "Modality is CT")
     two = np.concatenate([chest(32), chest(32)]).tobytes()
     for attributes, message in (
-        ({"NumberOfFrames": 2, "PixelData": two}, "of 2 frames, not of one picture"),
+        ({"NumberOfFrames": 2, "PixelData": two}, "with 2 frames instead of one"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "is PALETTE COLOR, not MONOCHROME1"),
         ({"PixelData": b"12"}, "its pixels cannot be read"),
     ):
@@ -572,23 +586,23 @@ def test_other_dicom_files_are_flagged_or_named(tmp_path: Path) -> None:
     assert "not a DICOM file" in reason(tmp_path / "c.dcm")
 
 
-def test_a_dicom_file_without_a_picture_or_that_swells_is_named(tmp_path: Path) -> None:
+def test_a_dicom_file_without_an_image_or_that_is_deflated_is_reported(tmp_path: Path) -> None:
     pydicom = pytest.importorskip("pydicom")
     path = dicom(tmp_path / "a.dcm", chest(32))
     dataset = pydicom.dcmread(path)
     del dataset.PixelData
     dataset.save_as(path)
-    assert reason(path) == "a DICOM file without a picture"
+    assert reason(path) == "a DICOM file without an image"
     syntax = pydicom.uid.DeflatedExplicitVRLittleEndian
     path = dicom(tmp_path / "b.dcm", np.zeros((4096, 4096), np.uint16), syntax=syntax)
     assert path.stat().st_size < 100_000
-    assert "deflated as a whole" in reason(path)
+    assert "deflated DICOM files" in reason(path)
 
 
-@pytest.mark.filterwarnings("ignore")  # pydicom's, of what it mends
+@pytest.mark.filterwarnings("ignore")  # pydicom warns of what it fixes
 @given(st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_damaged_file_of_any_kind_is_read_or_named(tmp_path: Path, data: st.DataObject) -> None:
+def test_a_damaged_file_of_any_kind_is_read_or_reported(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "a"
     if data.draw(st.booleans()):
         dicom(path, chest(32), WindowCenter=128, WindowWidth=256, RescaleSlope=1, RescaleIntercept=0)
@@ -596,16 +610,18 @@ def test_a_damaged_file_of_any_kind_is_read_or_named(tmp_path: Path, data: st.Da
         kind = data.draw(st.sampled_from(["PNG", "JPEG"]))
         Image.fromarray(photo()).save(path, format=kind)
     file = bytearray(path.read_bytes())
-    for place in data.draw(st.lists(st.integers(0, min(len(file), 900) - 1), min_size=1, max_size=4)):
-        file[place] = data.draw(st.integers(0, 255))
+    for position in data.draw(st.lists(st.integers(0, min(len(file), 900) - 1), min_size=1, max_size=4)):
+        file[position] = data.draw(st.integers(0, 255))
     path.write_bytes(file[: data.draw(st.integers(len(file) // 2, len(file)))])
-    found = read_picture(path, 32)
-    assert found.reason if isinstance(found, Failure) else found.square.shape == (32, 32)
+    found = read_image(path, 32)
+    assert found.reason if isinstance(found, Failure) else found.pixels.shape == (32, 32)
 
 
-def test_without_pydicom_the_command_that_installs_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pydicom_the_error_names_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pydicom", None)
     monkeypatch.delitem(sys.modules, "tools.predict.dicom", raising=False)
     (tmp_path / "a").write_bytes(bytes(128) + b"DICM")
     with pytest.raises(InputError, match=r"pip install -r requirements-predict\.txt"):
-        read_picture(tmp_path / "a", 32)
+        read_image(tmp_path / "a", 32)

@@ -1,1 +1,1 @@
-"""A page on this machine where one shows the networks an X-ray."""
+"""A local web page that shows the predictions of the trained networks for an uploaded radiograph."""

@@ -1,11 +1,17 @@
 """`python -m tools.app`: serve the page."""
 
 import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
+
+# isort: split
 from cxr.core.errors import InputError, run_as_script
 
 
 def main() -> None:
-    """Run the command; InputError where what it needs is not installed."""
+    """Run the command.
+
+    Raises:
+        InputError: if Streamlit is not installed.
+    """
     try:
         from tools.app import command  # noqa: PLC0415 (Streamlit may be missing)
     except ModuleNotFoundError as error:

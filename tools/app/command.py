@@ -1,12 +1,10 @@
-"""Serve a page on this machine where one shows the networks an X-ray: PNG, JPEG or DICOM, or a sample of test.
+"""Serve a page on this machine that predicts an uploaded radiograph (PNG, JPEG or DICOM) or a test image.
 
-    python -m tools.app                at http://localhost:8501, or the next port that is free
-    python -m tools.app --port 8600    at this port
+The page shows the probability and the threshold of each class, what the threshold means on test, and saliency maps. It
+uses the networks of data/decisions.json, which `dvc repro` writes, and gives the results of tools.predict.
 
-It says of each class how probable it is, whether it is called, what its threshold means, and where the networks see it.
-It speaks for the networks that data/decisions.json names, which `dvc repro` makes, with the numbers of tools.predict.
-Only this machine can reach it, and it asks nothing of the internet. An image never touches the disk; it leaves memory
-some time after its page was closed, at the latest when the command ends. Ctrl+C ends it.
+The page is reachable from this machine only and makes no requests to the internet. Images are never written to disk;
+they stay in memory until some time after the page is closed. Stop the server with Ctrl+C.
 
 Not for clinical use.
 """
@@ -19,17 +17,21 @@ from starlette.formparsers import MultiPartParser
 from streamlit.web import cli
 
 from cxr.core.errors import InputError
-from tools.app.service import service
+from tools.app.service import load_state
 
+EXAMPLES = """examples:
+  python -m tools.app                at http://localhost:8501, or the next free port
+  python -m tools.app --port 8600
+"""
 PAGE = Path(__file__).with_name("page.py")
 LARGEST_UPLOAD = 50  # MB
-# Given as options, which no file or variable of the user's overrides.
+# As command-line options, so that no configuration file or environment variable of the user overrides them.
 SETTINGS = (
     "--server.address=localhost",
-    # Else a foreign page whose name is made to point here could read what this one shows.
+    # Prevents DNS rebinding: a foreign page under a name that resolves to this machine could read the page.
     "--server.allowedHosts=localhost",
     "--server.allowedHosts=127.0.0.1",
-    "--server.headless=true",  # asks for no e-mail address
+    "--server.headless=true",  # no prompt for an e-mail address
     f"--server.maxUploadSize={LARGEST_UPLOAD}",
     "--server.fileWatcherType=none",
     "--browser.gatherUsageStats=false",
@@ -37,7 +39,7 @@ SETTINGS = (
     "--client.showErrorDetails=none",
     "--client.showErrorLinks=false",
     "--runner.magicEnabled=false",
-    # Dark, as films are read.
+    # Dark, like the viewers that radiographs are read on.
     "--theme.base=dark",
     "--theme.primaryColor=#e8a33d",
     "--theme.backgroundColor=#101214",
@@ -51,32 +53,39 @@ def main() -> None:
     port = command_line().parse_args().port
     if port is not None:
         check_port(port)
-    # Before the server starts: what is missing ends the command, and the first visitor does not wait.
-    service()
+    # Before the server starts, so that missing files end the command and the first visitor does not wait.
+    load_state()
     keep_uploads_in_memory()
     # Without a port, Streamlit looks for a free one.
     cli.main(["run", str(PAGE), *SETTINGS, *([f"--server.port={port}"] if port is not None else [])])
 
 
 def command_line() -> argparse.ArgumentParser:
-    """The command's arguments; its help is this module's docstring."""
+    """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
-        "python -m tools.app", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m tools.app",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--port", type=int, metavar="N", help="of this machine (default: the first free from 8501 on)")
+    parser.add_argument("--port", type=int, metavar="N", help="default: the first free port from 8501")
     return parser
 
 
 def check_port(port: int) -> None:
-    """Refuse a port that cannot be had: InputError."""
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """Check that the server can listen on `port`.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind(("localhost", port))
+            listener.bind(("localhost", port))
         except (OSError, OverflowError) as error:
-            raise InputError(f"--port {port}: {error}; name another, or none to get a free one") from None
+            raise InputError(f"--port {port}: {error}; give another port, or none to use a free one") from None
 
 
 def keep_uploads_in_memory() -> None:
-    """Raise the size from which the server would write an upload to a temporary file on its way in."""
+    """Raise the size above which the server would write an upload to a temporary file."""
     MultiPartParser.spool_max_size = (LARGEST_UPLOAD + 1) * 2**20

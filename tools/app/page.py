@@ -1,4 +1,4 @@
-"""What Streamlit runs for a visitor, from top to bottom, each time that something on the page is changed."""
+"""The Streamlit script of the page, which Streamlit runs from top to bottom after each change on the page."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,151 +8,160 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cxr.core.errors import InputError
-from tools.app.drawing import Row, data_url, draw, rows
-from tools.app.service import Asked, Desk, Service, service
-from tools.app.words import facts
-from tools.predict.output import NOT_CLINICAL
+from tools.app.fragments import ClassRow, class_rows, data_url, render
+from tools.app.service import AppState, InferenceService, PredictedImage, load_state
+from tools.app.text import describe_ensemble
+from tools.predict.output import NOT_CLINICAL, SYNTHETIC
 from tools.predict.overlays import overlay
-from tools.predict.reading import Failure, Picture
+from tools.predict.reading import Failure, InputImage
 
 ICON = '<svg viewBox="0 0 16 16"><circle cx="8" cy="8" r="7" fill="#e8a33d"/></svg>'
+ALTERNATIVE = "the radiograph"
 
 
-class Chosen(NamedTuple):
-    """The image that the visitor wants to see."""
+class Selection(NamedTuple):
+    """The image that the visitor uploaded or selected."""
 
-    key: str  # tells it from any other that this visitor chose
+    key: str  # unique within the visitor's session
     name: str
-    truth: str  # what is known of it
+    labels: str  # text about its labels; empty for an upload
     file: bytes
 
 
-class Found(NamedTuple):
-    """What is kept of it, so that a change on the page asks the networks no second time."""
+class CachedResult(NamedTuple):
+    """The results for a selection, kept between runs of the script."""
 
     key: str
-    result: Asked | Failure
-    maps: dict[str, NDArray[np.float64]]  # of each class that was looked at
+    result: PredictedImage | Failure
+    saliency_maps: dict[str, NDArray[np.float64]]  # by class, of those that were shown
 
 
-class Layer(NamedTuple):
-    """A picture as it is shown."""
+class DisplayedImage(NamedTuple):
+    """The image, with or without a saliency map."""
 
-    pixels: NDArray[np.uint8]  # [height, width], or [height, width, 3] under a map
-    alternative: str  # what it is, for who cannot see it
-    remark: str | None  # what is said of its map; empty where there is one to explain, None where none was wanted
+    pixels: NDArray[np.uint8]  # [height, width], or [height, width, 3] with a saliency map
+    alternative: str  # text for screen readers
+    legend: str | None  # "" for the colour scale, other text instead of it, None for no legend
 
 
 def main() -> None:
-    """Draw the page."""
+    """Show the page."""
     st.set_page_config("Chest X-ray", page_icon=ICON, layout="wide")
     st.html(Path(__file__).with_name("style.css"))
-    here = service()
-    st.html(draw("header", NOT_CLINICAL, here.record.synthetic))
-    chosen = choose(here)
-    place = st.empty()
-    if chosen is None:
-        place.html(draw("remark", "Drop an X-ray above, or pick a sample."))
+    state = load_state()
+    st.html(render("header", NOT_CLINICAL, SYNTHETIC if state.service.ensemble.is_synthetic else ""))
+    selection = select_image(state)
+    container = st.empty()
+    if selection is None:
+        container.html(render("message", "Upload a radiograph, or select a test image."))
     else:
-        # In one place: what was said of the last image goes before anything is said of this one.
-        with place:
-            found = find(here.desk, chosen)
-        with place.container():
-            show(here, chosen, found)
-    st.html(draw("about", facts(here.desk.ensemble, here.record)))
+        # One container for both, so that the previous image disappears before the next is predicted.
+        with container:
+            cached = predict(state.service, selection)
+        with container.container():
+            show_result(state, selection, cached)
+    st.html(render("about", describe_ensemble(state.service.ensemble, state.metrics)))
 
 
-def choose(here: Service) -> Chosen | None:
-    """Let the visitor drop an image or pick a sample; the one empties the other."""
-    state = st.session_state
-    state.setdefault("sample", 0 if here.samples else None)
-    state.setdefault("drops", 0)
+def select_image(state: AppState) -> Selection | None:
+    """Show the upload and the list of samples, and return the selected image; each of the two clears the other."""
+    session = st.session_state
+    session.setdefault("sample", 0 if state.samples else None)
+    session.setdefault("uploads", 0)
     left, right = st.columns(2, gap="large")
-    dropped = left.file_uploader(
-        "Your X-ray: PNG, JPEG or DICOM; it stays on this machine and is not saved",
-        key=f"dropped {state.drops}",
-        on_change=forget_sample,
+    uploaded = left.file_uploader(
+        "Upload a radiograph (PNG, JPEG or DICOM); it stays on this machine and is not saved",
+        key=f"upload {session.uploads}",
+        on_change=clear_sample,
     )
-    names = [f"{', '.join(sample.labels)} ({sample.name})" for sample in here.samples]
-    picked = right.selectbox(
-        "Or a sample: a test image, by its labels",
+    names = [f"{', '.join(sample.labels)} ({sample.name})" for sample in state.samples]
+    index = right.selectbox(
+        "Or select a test image by its labels",
         range(len(names)),
         format_func=names.__getitem__,
         key="sample",
-        on_change=forget_drop,
-        placeholder="pick one" if names else "there are none here",
+        on_change=clear_upload,
+        placeholder="select an image" if names else "there are no images",
         disabled=not names,
     )
-    if dropped is not None:
-        return Chosen(dropped.file_id, dropped.name, "", dropped.getvalue())
-    if picked is None:
+    if uploaded is not None:
+        return Selection(uploaded.file_id, uploaded.name, "", uploaded.getvalue())
+    if index is None:
         return None
-    sample = here.samples[picked]
-    verb = "drawn with" if here.record.synthetic else "labelled"
-    return Chosen(sample.name, sample.name, f"{verb}: {', '.join(sample.labels)}", sample.file)
+    sample = state.samples[index]
+    return Selection(sample.name, sample.name, f"labels: {', '.join(sample.labels)}", sample.file)
 
 
-def forget_sample() -> None:
-    """No sample is picked any more."""
+def clear_sample() -> None:
+    """Clear the selection of a sample."""
     st.session_state.sample = None
 
 
-def forget_drop() -> None:
-    """An uploader of another key is a new one, and empty."""
-    st.session_state.drops += 1
+def clear_upload() -> None:
+    """Clear the upload: a widget with a new key is empty."""
+    st.session_state.uploads += 1
 
 
-def find(desk: Desk, chosen: Chosen) -> Found:
-    """What the networks say, asked once."""
-    found = st.session_state.get("found")
-    if found is None or found.key != chosen.key:
-        with st.spinner("Asking the networks …"):
-            found = Found(chosen.key, desk.ask(chosen.file, chosen.name), {})
-        st.session_state.found = found
-    return found
+def predict(service: InferenceService, selection: Selection) -> CachedResult:
+    """Return the prediction for the selection, which is computed once."""
+    cached = st.session_state.get("cached")
+    if cached is None or cached.key != selection.key:
+        with st.spinner("Predicting …"):
+            cached = CachedResult(selection.key, service.predict(selection.file, selection.name), {})
+        st.session_state.cached = cached
+    return cached
 
 
-def show(here: Service, chosen: Chosen, found: Found) -> None:
-    """The image with a heat map on the left, the classes on the right; or why there is nothing to show."""
-    if isinstance(found.result, Failure):
-        st.html(draw("failure", chosen.name, found.result.reason))
+def show_result(state: AppState, selection: Selection, cached: CachedResult) -> None:
+    """Show the image with a saliency map on the left and the classes on the right, or why the image is unreadable."""
+    if isinstance(cached.result, Failure):
+        st.html(render("failure", selection.name, cached.result.reason))
         return
-    if found.result.answer.flags:
-        st.html(draw("flags", found.result.answer.flags))
-    listed = rows(found.result.answer, here.thresholds, here.record)
+    prediction = cached.result.prediction
+    if prediction.warnings:
+        st.html(render("warnings", prediction.warnings))
+    rows = class_rows(prediction, state.thresholds, state.metrics)
     left, right = st.columns([1, 1], gap="large")
     with left:
-        show_picture(here.desk, chosen, found.result, found.maps, listed)
+        show_image(state.service, selection, cached.result.image, cached.saliency_maps, rows)
     with right:
-        st.html(draw("classes", "Called", [row for row in listed if row.is_called]))
-        st.html(draw("classes", "Not called", [row for row in listed if not row.is_called]))
+        st.html(render("classes", "Predicted positive", [row for row in rows if row.is_predicted]))
+        st.html(render("classes", "Predicted negative", [row for row in rows if not row.is_predicted]))
 
 
-def show_picture(
-    desk: Desk, chosen: Chosen, asked: Asked, maps: dict[str, NDArray[np.float64]], listed: list[Row]
+def show_image(
+    service: InferenceService,
+    selection: Selection,
+    image: InputImage,
+    saliency_maps: dict[str, NDArray[np.float64]],
+    rows: list[ClassRow],
 ) -> None:
-    """The image, under the map of a class that the visitor picks; first of the class that heads the list."""
-    picker, switch = st.columns([3, 2], vertical_alignment="bottom")
-    name = picker.selectbox("Heat map of", [row.name for row in listed], key=f"class of {chosen.key}")
-    layer = Layer(asked.picture.shown, "the X-ray", None)
-    if switch.toggle("Show the heat map", value=True, key="is mapped"):
-        layer = mapped(desk, asked.picture, name, maps)
-    st.html(draw("picture", data_url(layer.pixels), f"{chosen.name}: {layer.alternative}", chosen.name, chosen.truth))
-    if layer.remark is not None:
-        st.html(draw("legend", layer.remark))
-    st.html(draw("meaning", next(row.meaning for row in listed if row.name == name)))
+    """Show the image with the saliency map of the selected class, at first the first of `rows`."""
+    selector, switch = st.columns([3, 2], vertical_alignment="bottom")
+    name = selector.selectbox("Saliency map of", [row.name for row in rows], key=f"class of {selection.key}")
+    displayed = DisplayedImage(image.display, ALTERNATIVE, None)
+    if switch.toggle("Show the saliency map", value=True, key="show saliency map"):
+        displayed = with_saliency_map(service, image, name, saliency_maps)
+    source, alternative = data_url(displayed.pixels), f"{selection.name}: {displayed.alternative}"
+    st.html(render("image", source, alternative, selection.name, selection.labels))
+    if displayed.legend is not None:
+        st.html(render("legend", displayed.legend))
+    st.html(render("explanation", next(row.explanation for row in rows if row.name == name)))
 
 
-def mapped(desk: Desk, picture: Picture, name: str, maps: dict[str, NDArray[np.float64]]) -> Layer:
-    """The picture under the map of the class `name`, which is asked for once and kept in `maps`."""
+def with_saliency_map(
+    service: InferenceService, image: InputImage, name: str, saliency_maps: dict[str, NDArray[np.float64]]
+) -> DisplayedImage:
+    """Return the image with the saliency map of the class `name`, computed once and kept in `saliency_maps`."""
     try:
-        if name not in maps:
-            maps[name] = desk.map(picture, name)
+        if name not in saliency_maps:
+            saliency_maps[name] = service.saliency_map(image, name)
     except InputError as error:
-        return Layer(picture.shown, "the X-ray", f"There is no heat map: {error}.")
-    if not maps[name].any():
-        return Layer(picture.shown, "the X-ray", f"Nothing in the image speaks for {name}.")
-    return Layer(overlay(picture.shown, maps[name]), f"the X-ray under the heat map of {name}", "")
+        return DisplayedImage(image.display, ALTERNATIVE, f"There is no saliency map: {error}.")
+    if not saliency_maps[name].any():
+        return DisplayedImage(image.display, ALTERNATIVE, f"The saliency map of {name} is 0 everywhere.")
+    alternative = f"{ALTERNATIVE} with the saliency map of {name}"
+    return DisplayedImage(overlay(image.display, saliency_maps[name]), alternative, "")
 
 
 main()

@@ -1,4 +1,4 @@
-"""What all visitors share: the networks, which answer one question at a time, what is known of them, and samples."""
+"""What all visitors of the page share: the networks, their metrics, and the sample images."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -11,99 +11,110 @@ from numpy.typing import NDArray
 
 from cxr.core.errors import InputError
 from cxr.core.labels import CLASSES
-from cxr.core.paths import DECISIONS, MODELS
+from cxr.core.paths import DECISIONS, METRICS, MODELS
+from cxr.evaluation.decisions import Decisions
+from cxr.evaluation.schema import Metrics, nan_to_none
 from cxr.models.device import init_device
-from tools.app.record import Record, read_record
-from tools.app.samples import Sample, read_samples
+from tools.app.samples import SampleImage, read_samples
 from tools.predict.ensemble import Ensemble, load_ensemble
-from tools.predict.output import thresholds_of
-from tools.predict.predicting import Answer, answer_pictures
-from tools.predict.reading import DICOM_SUFFIXES, Failure, Picture, decode_picture
+from tools.predict.predicting import Prediction, predict_images
+from tools.predict.reading import DICOM_SUFFIXES, Failure, InputImage, decode_image
 
-_SIGNATURES = ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff"), (128, b"DICM"))  # of PNG, JPEG and DICOM, and where
-
-
-class Asked(NamedTuple):
-    """An image and what the networks say of it."""
-
-    picture: Picture
-    answer: Answer
+# Offset and signature of PNG, JPEG and DICOM files.
+_SIGNATURES = ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff"), (128, b"DICM"))
 
 
-class Desk:
-    """The networks, asked from any thread and answering in one of their own.
+class PredictedImage(NamedTuple):
+    """An image and its prediction."""
 
-    So memory and PyTorch's threads stay those of one question, however many wait.
+    image: InputImage
+    prediction: Prediction
+
+
+class InferenceService:
+    """Runs the networks in one thread, for requests from any number of threads.
+
+    Memory and PyTorch's threads are those of one request, however many are waiting.
     """
 
     def __init__(self, ensemble: Ensemble) -> None:
         self.ensemble = ensemble
-        self._thread = ThreadPoolExecutor(1, "desk")
+        self._thread = ThreadPoolExecutor(1, "inference")
 
-    def ask(self, file: bytes, name: str) -> Asked | Failure:
-        """What the networks say of the image in `file`, as tools.predict would; or why they say nothing.
+    def predict(self, file: bytes, name: str) -> PredictedImage | Failure:
+        """Return the prediction of `tools.predict` for an image file, or why it cannot be read.
 
         Args:
-            file: the bytes of a PNG, JPEG or DICOM file.
-            name: the file's, which may end as DICOM files do.
+            file: the content of a PNG, JPEG or DICOM file.
+            name: of the file.
         """
-        return self._thread.submit(self._ask, file, Path(name)).result()
+        return self._thread.submit(self._predict, file, Path(name)).result()
 
-    def map(self, picture: Picture, name: str) -> NDArray[np.float64]:
-        """Where the networks see the class `name`, float64 [size, size], 0 or more.
+    def saliency_map(self, image: InputImage, name: str) -> NDArray[np.float64]:
+        """Return the saliency map of the class `name`, float64 [size, size], 0 or more.
 
         Raises:
-            InputError: where a network has no such map, or memory is short.
+            InputError: if a network has no saliency maps, or memory is short.
         """
-        return self._thread.submit(self._map, picture, CLASSES.index(name)).result()
+        return self._thread.submit(self._saliency_map, image, CLASSES.index(name)).result()
 
-    def _ask(self, file: bytes, path: Path) -> Asked | Failure:
-        if not is_known_kind(file, path):
-            return Failure(path, "neither a PNG, nor a JPEG, nor a DICOM file" if file else "an empty file")
+    def _predict(self, file: bytes, path: Path) -> PredictedImage | Failure:
+        if not is_supported(file, path):
+            return Failure(path, "not a PNG, JPEG or DICOM file" if file else "an empty file")
         try:
-            picture = decode_picture(file, path, self.ensemble.image_size, is_shown=True)
-            if isinstance(picture, Failure):
-                return picture
-            (answer,) = answer_pictures([picture], self.ensemble)
+            image = decode_image(file, path, self.ensemble.image_size, with_display=True)
+            if isinstance(image, Failure):
+                return image
+            (prediction,) = predict_images([image], self.ensemble)
         except InputError as error:
             return Failure(path, str(error))
-        return Asked(picture, answer)
+        return PredictedImage(image, prediction)
 
-    def _map(self, picture: Picture, column: int) -> NDArray[np.float64]:
-        (heat,) = self.ensemble.maps(picture.square[None], np.zeros(1, np.int64), np.array([column]))
-        return heat
-
-
-def is_known_kind(file: bytes, path: Path) -> bool:
-    """Whether `file` begins as a PNG, JPEG or DICOM file, or is called as the last: Pillow would open much more."""
-    begins = any(file.startswith(signature, place) for place, signature in _SIGNATURES)
-    return begins or (bool(file) and path.suffix.lower() in DICOM_SUFFIXES)
+    def _saliency_map(self, image: InputImage, column: int) -> NDArray[np.float64]:
+        (saliency,) = self.ensemble.saliency_maps(image.pixels[None], np.zeros(1, np.int64), np.array([column]))
+        return saliency
 
 
-class Service(NamedTuple):
-    """All that a page needs and no visitor owns."""
+def is_supported(file: bytes, path: Path) -> bool:
+    """Return whether a file is PNG, JPEG or DICOM by its first bytes or suffix; Pillow would open other formats too."""
+    has_signature = any(file.startswith(signature, offset) for offset, signature in _SIGNATURES)
+    return has_signature or (bool(file) and path.suffix.lower() in DICOM_SUFFIXES)
 
-    desk: Desk
-    thresholds: dict[str, float]  # of each class that was learned, after calibration
-    record: Record
-    samples: list[Sample]
+
+class AppState(NamedTuple):
+    """All that visitors share."""
+
+    service: InferenceService
+    thresholds: dict[str, float]  # for calibrated probabilities, of each class that has one
+    metrics: Metrics
+    samples: list[SampleImage]
 
 
 @cache
-def service() -> Service:
-    """Load the networks that evaluate measured, what it measured, and samples of test; once in this process.
+def load_state() -> AppState:
+    """Load the networks of `data/decisions.json`, their metrics and sample images; cached.
 
     Raises:
-        InputError: where anything of it is missing, broken, or of other networks.
+        InputError: if a file is missing or broken, or the files do not belong together.
     """
     if not DECISIONS.is_file():
-        raise InputError(
-            f"there is no {DECISIONS}, so nobody to ask: run `make repro`, which takes minutes, or `dvc pull`"
-        )
-    # As many threads as tools.predict takes: the numbers are the same to the last digit.
+        raise InputError(f"there is no {DECISIONS}; run `make repro`, which takes minutes, or `dvc pull`")
+    # With the number of threads of tools.predict, for the same results to the last digit.
     ensemble = load_ensemble([], init_device(os.cpu_count() or 1, deterministic=True))
-    thresholds = thresholds_of(ensemble)
-    if ensemble.decisions is None or thresholds is None:
-        raise InputError(f"{MODELS} holds other networks than {DECISIONS} was made for: run `dvc repro`")
-    learned = {name: value for name, value in thresholds.items() if value is not None}
-    return Service(Desk(ensemble), learned, read_record(ensemble.decisions), read_samples())
+    if ensemble.decisions is None or ensemble.thresholds is None:
+        raise InputError(f"{DECISIONS} was written for other networks than those in {MODELS}; run `dvc repro`")
+    thresholds = {name: value for name, value in ensemble.thresholds.items() if value is not None}
+    return AppState(InferenceService(ensemble), thresholds, read_metrics(ensemble.decisions), read_samples())
+
+
+def read_metrics(decisions: Decisions) -> Metrics:
+    """Read the metrics of the run that wrote `decisions`.
+
+    Raises:
+        InputError: if a file is missing or broken, or of another run.
+    """
+    metrics = Metrics.read(METRICS)
+    evaluated = [metrics.operating_points.classes[name].threshold for name in CLASSES], tuple(metrics.members.members)
+    if evaluated != ([nan_to_none(value) for value in decisions.thresholds], decisions.members):
+        raise InputError(f"{METRICS} and {DECISIONS} are of different runs; run `dvc repro` or `dvc checkout`")
+    return metrics

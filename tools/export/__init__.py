@@ -1,1 +1,1 @@
-"""Trained networks as one ONNX file, for systems that have neither PyTorch nor this project."""
+"""Export of trained networks to one ONNX file, for systems without PyTorch and without this project."""

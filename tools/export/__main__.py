@@ -1,6 +1,8 @@
-"""`python -m tools.export`: write the ensemble as ONNX."""
+"""`python -m tools.export`: write the ensemble as an ONNX file."""
 
 import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
+
+# isort: split
 from cxr.core.errors import run_as_script
 from tools.export.command import main
 

@@ -1,19 +1,16 @@
-"""Write trained networks as one ONNX file that gives the numbers of tools.predict, without PyTorch or this project.
+"""Write trained networks as one ONNX file with the probabilities of tools.predict.
 
-    python -m tools.export                                        the networks in data/decisions.json
-    python -m tools.export a.safetensors b.safetensors            others, which describe themselves
-    python -m tools.export --output chest.onnx                    into another file than data/ensemble.onnx
+Without MODEL, the networks, calibration, thresholds and test-time augmentation of data/decisions.json are exported.
+Model files for which data/decisions.json was not written are exported without calibration and thresholds.
 
-In goes what the stage resize makes, uint8 [batch, size, size], of any number of images; out come `probabilities`,
-float32 [batch, 15], and `called`, bool [batch, 15]: whether each is at or above its threshold. Normalisation, the views
-of evaluate, the mean over networks and views, and calibration are inside. Networks that data/decisions.json was not
-made for are not calibrated, have no thresholds, and call nothing.
+Input:   images, uint8 [batch, size, size], as written by the resize stage.
+Outputs: probabilities, float32 [batch, 15], and, with thresholds, predicted_positive, bool [batch, 15].
 
-The file's metadata says how to prepare an image, in words and as JSON, and names classes, thresholds and networks. Each
-file is compared with the networks, by onnxruntime on drawn images, before it gets its name. The same networks give the
-same bytes. Needs `pip install -r requirements-export.txt`.
+Normalisation, test-time augmentation, averaging and calibration are part of the graph. The metadata of the file
+describes the preprocessing (as text and as JSON), classes, thresholds and networks. onnxruntime compares each file with
+PyTorch on synthetic images before it is kept. The same networks give the same bytes.
 
-Not for clinical use.
+Needs pip install -r requirements-export.txt. Not for clinical use.
 """
 
 import argparse
@@ -25,56 +22,67 @@ import torch
 
 from cxr.core.errors import InputError
 from cxr.core.files import sha256
-from tools.export.metadata import describe
+from tools.export.metadata import build_metadata
 from tools.predict.ensemble import Ensemble, load_ensemble
 from tools.predict.output import NOT_CLINICAL
 
+EXAMPLES = """examples:
+  python -m tools.export
+  python -m tools.export a.safetensors b.safetensors --output chest.onnx
+"""
 OUTPUT = Path("data/ensemble.onnx")
-NEEDED = ("onnx", "onnx_ir", "onnxscript")
+REQUIRED = ("onnx", "onnx_ir", "onnxscript")
 
 
 def command_line() -> argparse.ArgumentParser:
-    """The command's arguments; its help is this module's docstring."""
+    """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
-        "python -m tools.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m tools.export",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("models", nargs="*", type=Path, metavar="MODEL", help="networks' files (default: see above)")
+    parser.add_argument("models", nargs="*", type=Path, metavar="MODEL", help="model files")
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE", help=f"default: {OUTPUT}")
     return parser
 
 
-def check(models: Sequence[Path], output: Path) -> None:
-    """Refuse what could not be done at the end, before any work."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
+def check_arguments(models: Sequence[Path], output: Path) -> None:
+    """Check what would only fail after the export.
+
+    Raises:
+        InputError: if a package is missing, or `output` is a folder or one of `models`.
+    """
+    missing = [name for name in REQUIRED if find_spec(name) is None]
     if missing:
-        raise InputError(f"{', '.join(missing)} must be installed first: pip install -r requirements-export.txt")
+        raise InputError(f"{', '.join(missing)} must be installed: pip install -r requirements-export.txt")
     if output.is_dir():
-        raise InputError(f"--output {output}: that is a folder; name a file")
+        raise InputError(f"--output {output}: this is a folder; give a file")
     if output.resolve() in {model.resolve() for model in models}:
-        raise InputError(f"--output {output}: that is one of the networks; name another file")
+        raise InputError(f"--output {output}: this is one of the model files; give another file")
 
 
 def main() -> None:
-    """Export, and say what was written and how well it agrees."""
-    asked = command_line().parse_args()
-    check(asked.models, asked.output)
-    from tools.export.writing import write  # noqa: PLC0415 (its packages may be missing)
+    """Export the networks and print a summary."""
+    args = command_line().parse_args()
+    check_arguments(args.models, args.output)
+    from tools.export.onnx_file import write_onnx  # noqa: PLC0415 (its packages may be missing)
 
-    # A CPU knows all operations of every network, and the file is the same for all.
-    ensemble = load_ensemble(asked.models, torch.device("cpu"))
-    difference = write(ensemble, describe(ensemble), asked.output)
-    print(summary(asked.output, ensemble, difference))
+    # On a CPU, where every operation is supported, so that all machines write the same file.
+    ensemble = load_ensemble(args.models, torch.device("cpu"))
+    difference = write_onnx(ensemble, build_metadata(ensemble), args.output)
+    print(export_summary(args.output, ensemble, difference))
 
 
-def summary(path: Path, ensemble: Ensemble, difference: float | None) -> str:
-    """What was written, of which networks, and how far it is from them."""
+def export_summary(path: Path, ensemble: Ensemble, difference: float | None) -> str:
+    """Return the file's size and hash, the networks in it, and the largest difference of a probability."""
     members = ", ".join(file.stem for file in ensemble.files)
-    views = f"{len(ensemble.views)} view{'s' if len(ensemble.views) > 1 else ''}"
-    nature = "calibrated, with thresholds" if ensemble.decisions else "not calibrated, no thresholds"
+    views = f"{len(ensemble.views)} TTA view{'s' if len(ensemble.views) > 1 else ''}"
+    kind = "calibrated, with thresholds" if ensemble.decisions else "not calibrated, no thresholds"
     lines = [
         f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(path)}",
-        f"{members} at {ensemble.image_size} px, {views} of each image, {nature}",
+        f"{members} at {ensemble.image_size} px, {views}, {kind}",
     ]
     if difference is not None:
-        lines.append(f"onnxruntime's probabilities differ from the networks' by {difference:.1e} at most")
+        lines.append(f"maximum difference between onnxruntime and PyTorch: {difference:.1e}")
     return "\n".join([*lines, NOT_CLINICAL])

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: all that a system needs to feed it, and to read what it answers."""
+"""The metadata of an exported file: how to prepare its input and read its outputs."""
 
 import json
 from pathlib import Path
@@ -8,45 +8,45 @@ from cxr.core.files import sha256
 from cxr.core.labels import CLASSES
 from cxr.models.model_file import read_description
 from tools.predict.ensemble import Ensemble
-from tools.predict.output import NOT_CLINICAL, thresholds_of
+from tools.predict.output import NOT_CLINICAL
 
 LICENCE = "MIT"
-IN_WORDS = (
-    "A frontal chest X-ray as one gray picture, dense tissue bright. Colour becomes luma (ITU-R 601-2, as Pillow's "
-    "convert('L')); of 16-bit pixels the highest eight of the bits that the picture uses are kept; DICOM is shown as "
-    "its rescale, its first VOI table or window, and MONOCHROME1 say. It is resized to {size} x {size} pixels whatever "
-    "its proportions, antialiased and bilinear (as Pillow's BILINEAR), and fed as it is, uint8 from 0 to 255: scaling "
-    "and normalisation are in the graph."
+PREPROCESSING = (
+    "Input: one frontal chest radiograph in gray, dense tissue bright. Convert colour to luma (ITU-R 601-2, Pillow's "
+    "convert('L')). Of 16-bit pixels, keep the highest eight of the bits that the image uses. Apply the rescale, the "
+    "first VOI LUT or window, and MONOCHROME1 of DICOM files. Resize to {size} x {size} pixels without keeping the "
+    "aspect ratio, antialiased and bilinear (Pillow's BILINEAR). Pass uint8 values from 0 to 255: scaling and "
+    "normalisation are part of the graph."
 )
 
 
-def describe(ensemble: Ensemble) -> dict[str, str]:
-    """The file's metadata: text as it is, all else as JSON, null where it is not known.
+def build_metadata(ensemble: Ensemble) -> dict[str, str]:
+    """Return the metadata: strings as they are, other values as JSON, with null for unknown values.
 
     Raises:
-        InputError: where a network's file is gone.
+        InputError: if a model file no longer exists.
     """
     decisions = ensemble.decisions
-    about: dict[str, Any] = {
+    values: dict[str, Any] = {
         "note": NOT_CLINICAL,
         "license": LICENCE,
         "classes": list(CLASSES),
         "image_size": ensemble.image_size,
-        "preprocessing": IN_WORDS.format(size=ensemble.image_size),
+        "preprocessing": PREPROCESSING.format(size=ensemble.image_size),
         "preprocessing_steps": preprocessing_steps(ensemble.image_size),
-        "views": [view._asdict() for view in ensemble.views],
-        "members": [describe_member(file) for file in ensemble.files],
+        "tta_views": [view._asdict() for view in ensemble.views],
+        "members": [member_metadata(file) for file in ensemble.files],
         "calibrated": decisions is not None,
         "untrained": list(ensemble.untrained),
         "threshold_rule": decisions.rule if decisions else None,
-        "thresholds": thresholds_of(ensemble),
+        "thresholds": ensemble.thresholds,
         "synthetic": ensemble.is_synthetic,
     }
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
 def preprocessing_steps(size: int) -> dict[str, Any]:
-    """`IN_WORDS` for a program."""
+    """Return `PREPROCESSING` in a machine-readable form."""
     return {
         "photometric_interpretation": "MONOCHROME2",
         "colour": "ITU-R 601-2 luma",
@@ -54,20 +54,20 @@ def preprocessing_steps(size: int) -> dict[str, Any]:
         "resize": {
             "height": size,
             "width": size,
-            "keeps_proportions": False,
+            "keep_aspect_ratio": False,
             "filter": "triangle",
             "antialias": True,
-            # For the same bits: whole numbers, rounded half up after each pass.
+            # For bit-identical pixels: fixed-point arithmetic, rounded half up after each pass.
             "passes": ["rows", "columns"],
-            "bits_of_weights": 14,
-            "bits_between_passes": 16,
+            "weight_bits": 14,
+            "intermediate_bits": 16,
         },
-        "input": {"dtype": "uint8", "layout": ["batch", "row", "column"], "lowest": 0, "highest": 255},
+        "input": {"dtype": "uint8", "layout": ["batch", "row", "column"], "min": 0, "max": 255},
     }
 
 
-def describe_member(file: Path) -> dict[str, Any]:
-    """Which network this is; nothing of the patients that it has seen, and no folder."""
-    about = read_description(file)
-    kept = {name: about.get(name) for name in ("model", "seed", "in_chans", "attention_pool")}
-    return {"name": file.stem, "sha256": sha256(file), **kept}
+def member_metadata(file: Path) -> dict[str, Any]:
+    """Return name, hash and architecture of a model file, without its folder and the patients in its description."""
+    description = read_description(file)
+    architecture = {name: description.get(name) for name in ("model", "seed", "in_chans", "attention_pool")}
+    return {"name": file.stem, "sha256": sha256(file), **architecture}

@@ -1,1 +1,1 @@
-"""What trained networks say of a person's own images."""
+"""Predictions of the trained networks for image files."""

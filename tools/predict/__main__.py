@@ -1,10 +1,8 @@
-"""`python -m tools.predict FILE…`: predict your own images."""
+"""`python -m tools.predict FILE…`: predict image files."""
 
-import os
+import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
 
-# Before PyTorch loads: threads that wait must sleep, as in evaluate.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
+# isort: split
 from cxr.core.errors import run_as_script
 from tools.predict.command import main
 

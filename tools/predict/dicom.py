@@ -1,6 +1,6 @@
-"""DICOM files as the 8-bit pictures that networks are trained on. Terms and formulas: the DICOM standard, PS3.3 C.11.
+"""DICOM files as 8-bit gray images. Terms and formulas follow the DICOM standard, PS3.3 C.11.
 
-This module needs pydicom, which `requirements-predict.txt` pins.
+This module needs pydicom (`requirements-predict.txt`).
 """
 
 from io import BytesIO
@@ -12,86 +12,88 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
 
-from cxr.images.decode import LARGEST
+from cxr.images.decode import MAX_PIXELS
 
-_FRONTAL = ("", "PA", "AP")
-_MODALITIES = ("", "CR", "DX", "RG")
-_CHEST = ("", "CHEST", "THORAX")
-# The UID of the transfer syntax in which the whole file is deflated.
+# Header values without a warning; "" stands for a missing value.
+_EXPECTED = {
+    "ViewPosition": ("", "PA", "AP"),
+    "Modality": ("", "CR", "DX", "RG"),
+    "BodyPartExamined": ("", "CHEST", "THORAX"),
+}
+# UID of the transfer syntax that compresses the whole data set.
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-_FAR = 1e12  # beyond what any window shows
+_BEYOND_WINDOW = 1e12  # larger than any pixel value
 
 
 def read_dicom(file: bytes) -> tuple[NDArray[np.uint8], list[str]]:
-    """The picture of a DICOM file, uint8 [height, width] with high values bright, and what its header warns of.
+    """Return the image of a DICOM file, uint8 [height, width] with dense tissue bright, and warnings from its header.
 
-    Values are rescaled (slope and intercept, or the modality table), then shown as the file's first VOI table or
-    window says, from the darkest to the brightest value where it has neither; MONOCHROME1 is inverted.
+    Pixel values are rescaled (modality LUT, or slope and intercept), then mapped by the first VOI LUT or window of the
+    file, or by their range if it has neither; MONOCHROME1 is inverted.
 
     Raises:
-        ValueError: where it is no DICOM file, not one gray picture, or compressed in a way that pydicom with Pillow
-            cannot read, which is named.
+        ValueError: if it is not a DICOM file, does not hold exactly one gray image, or uses a compression that pydicom
+            with Pillow does not support.
     """
     if _DEFLATED in file:
-        # pydicom would inflate it whatever it comes to: a file of 1 MB may hold 1 GB.
-        raise ValueError("a DICOM file that is deflated as a whole: save it with another transfer syntax")
+        # pydicom inflates without a limit: a file of 1 MB may expand to 1 GB.
+        raise ValueError("deflated DICOM files are not supported: save it with another transfer syntax")
     try:
         dataset = dcmread(BytesIO(file))
-        return _picture(dataset), _warnings(dataset)
+        return _to_gray(dataset), _header_warnings(dataset)
     except InvalidDicomError as error:
         raise ValueError(f"not a DICOM file: {_first_line(error)}") from None
     except ValueError:
         raise
-    except Exception as error:  # noqa: BLE001 (pydicom has no one class for what a damaged header leads to)
+    except Exception as error:  # noqa: BLE001 (pydicom raises exceptions of many classes for damaged headers)
         raise ValueError(f"a broken DICOM file: {_first_line(error)}") from None
 
 
-def _picture(dataset: Dataset) -> NDArray[np.uint8]:
+def _to_gray(dataset: Dataset) -> NDArray[np.uint8]:
     if "PixelData" not in dataset:
-        raise ValueError("a DICOM file without a picture")
+        raise ValueError("a DICOM file without an image")
     if int(dataset.get("NumberOfFrames") or 1) != 1:
-        raise ValueError(f"a DICOM file of {dataset.NumberOfFrames} frames, not of one picture")
-    kind = dataset.get("PhotometricInterpretation", "missing")
-    if kind not in ("MONOCHROME1", "MONOCHROME2"):
-        raise ValueError(f"its PhotometricInterpretation is {kind}, not MONOCHROME1 or MONOCHROME2")
-    if dataset.Rows * dataset.Columns > LARGEST:
+        raise ValueError(f"a DICOM file with {dataset.NumberOfFrames} frames instead of one")
+    photometric = dataset.get("PhotometricInterpretation", "missing")
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise ValueError(f"PhotometricInterpretation is {photometric}, not MONOCHROME1 or MONOCHROME2")
+    if dataset.Rows * dataset.Columns > MAX_PIXELS:
         raise ValueError(f"{dataset.Columns} x {dataset.Rows} pixels are too many for a radiograph")
-    shown = _shown(_values(dataset), dataset)
-    if kind == "MONOCHROME1":
-        shown = 1 - shown
-    return (shown.clip(0, 1) * 255).round().astype(np.uint8)
+    brightness = _apply_voi(_modality_values(dataset), dataset)
+    if photometric == "MONOCHROME1":
+        brightness = 1 - brightness
+    return (brightness.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def _values(dataset: Dataset) -> NDArray[Any]:
+def _modality_values(dataset: Dataset) -> NDArray[Any]:
     try:
         return apply_modality_lut(dataset.pixel_array, dataset)
-    except Exception as error:  # noqa: BLE001 (nor for pixels that cannot be decoded)
+    except Exception as error:  # noqa: BLE001 (and for pixels that it cannot decode)
         syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
-        how = f"{syntax.name}: " if syntax is not None else ""
-        raise ValueError(f"its pixels cannot be read: {how}{_first_line(error)}") from None
+        prefix = f"{syntax.name}: " if syntax is not None else ""
+        raise ValueError(f"its pixels cannot be read: {prefix}{_first_line(error)}") from None
 
 
-def _shown(values: NDArray[Any], dataset: Dataset) -> NDArray[np.float64]:
-    """Brightness from 0 to 1, before any inversion."""
+def _apply_voi(values: NDArray[Any], dataset: Dataset) -> NDArray[np.float64]:
+    """Return the brightness, 0 to 1 inside the VOI, before MONOCHROME1 is inverted."""
     if dataset.get("VOILUTSequence"):
         bits = dataset.VOILUTSequence[0].LUTDescriptor[2]
-        # A table is looked up by whole numbers, and rescaling made them floats.
+        # LUTs are indexed by integers, and rescaling has made floats.
         return apply_voi(np.round(values).astype(np.int32), dataset) / (2.0**bits - 1)
     if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
-        # What the window makes of the extremes is its range: it may show more or less than the values have.
-        low, high = apply_windowing(np.array([-_FAR, _FAR]), dataset)
-        shown = apply_windowing(values, dataset)
+        # The output range of the window, which may be wider or narrower than that of the values.
+        low, high = apply_windowing(np.array([-_BEYOND_WINDOW, _BEYOND_WINDOW]), dataset)
+        brightness = apply_windowing(values, dataset)
     else:
-        shown, low, high = values.astype(np.float64), values.min(), values.max()
-    return (shown - low) / ((high - low) or 1)
+        brightness, low, high = values.astype(np.float64), values.min(), values.max()
+    return (brightness - low) / ((high - low) or 1)
 
 
-def _warnings(dataset: Dataset) -> list[str]:
-    """What says that this is another picture than a frontal chest X-ray, where the header says anything."""
+def _header_warnings(dataset: Dataset) -> list[str]:
     return [
         f"{name} is {value}"
-        for name, known in (("ViewPosition", _FRONTAL), ("Modality", _MODALITIES), ("BodyPartExamined", _CHEST))
-        if (value := str(dataset.get(name) or "").strip().upper()) not in known
+        for name, expected in _EXPECTED.items()
+        if (value := str(dataset.get(name) or "").strip().upper()) not in expected
     ]
 
 

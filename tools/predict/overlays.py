@@ -1,4 +1,4 @@
-"""Heat maps laid over pictures."""
+"""Saliency maps as coloured overlays on images."""
 
 from pathlib import Path
 
@@ -10,39 +10,43 @@ from PIL import Image
 from cxr.core.errors import InputError
 from cxr.core.files import atomic_write
 from cxr.reporting.plots import file_name
+from tools.predict.reading import InputImage
 
-_OPACITY = 0.6  # where a map is highest
+_OPACITY = 0.6  # at the maximum of a map
 
 
-class Overlays:
-    """PNG files in a folder, `PICTURE.CLASS.png`, each a class's map over a picture.
+class OverlayFolder:
+    """A folder of overlays, `IMAGE.CLASS.png`.
 
-    A run overwrites what an earlier run wrote, never one of its own pictures or inputs: of pictures of one name, from
-    several folders, the later ones get a number.
+    Files of earlier runs are overwritten, input images are not. Input images of the same name, from different folders,
+    get overlays with numbers: `IMAGE.CLASS-2.png`.
     """
 
     def __init__(self, folder: Path, inputs: list[Path]) -> None:
-        """Make the folder; InputError where a file has its name."""
+        """Check the folder.
+
+        Raises:
+            InputError: if it is a file.
+        """
         if folder.exists() and not folder.is_dir():
-            raise InputError(f"--heatmaps {folder}: that is a file; name a folder")
+            raise InputError(f"--saliency-maps {folder}: this is a file; give a folder")
         self._folder = folder
         self._taken = {path.resolve() for path in inputs}
 
-    def write(self, picture: Path, shown: NDArray[np.uint8], name: str, heat: NDArray[np.float64]) -> Path:
-        """Write the map `heat` of the class `name` over `shown`; return where.
+    def write(self, image: InputImage, name: str, saliency: NDArray[np.float64]) -> Path:
+        """Write the overlay of the class `name` and return its path.
 
         Args:
-            picture: the file that `shown` came from.
-            shown: uint8 [height, width].
+            image: with `display`.
             name: of the class.
-            heat: float [side, side], 0 or more, of the same picture.
+            saliency: the saliency map, float [side, side], 0 or more.
         """
-        path = self._free(f"{picture.stem}.{file_name(name)}")
+        path = self._unused_path(f"{image.file.stem}.{file_name(name)}")
         with atomic_write(path) as temporary:
-            Image.fromarray(overlay(shown, heat)).save(temporary, format="PNG")
+            Image.fromarray(overlay(image.display, saliency)).save(temporary, format="PNG")
         return path
 
-    def _free(self, stem: str) -> Path:
+    def _unused_path(self, stem: str) -> Path:
         path, number = self._folder / f"{stem}.png", 1
         while path.resolve() in self._taken:
             number += 1
@@ -51,14 +55,18 @@ class Overlays:
         return path
 
 
-def overlay(shown: NDArray[np.uint8], heat: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """`heat`, float [side, side], as colour over `shown`, uint8 [height, width]: uint8 [height, width, 3].
+def overlay(gray: NDArray[np.uint8], saliency: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return an image with a saliency map in colour over it, uint8 [height, width, 3].
 
-    Colour and opacity follow the share of the map's highest value; a map of zeros leaves the picture as it is.
+    Colour and opacity are proportional to the map; a map of zeros leaves the image unchanged.
+
+    Args:
+        gray: uint8 [height, width].
+        saliency: float [side, side], 0 or more.
     """
-    height, width = shown.shape
-    share = (heat / (heat.max() or 1)).astype(np.float32)
-    spread = np.asarray(Image.fromarray(share).resize((width, height), Image.Resampling.BILINEAR))
-    colour = mpl.colormaps["inferno"](spread)[..., :3] * 255
-    opacity = _OPACITY * spread[..., None]
-    return ((1 - opacity) * shown[..., None] + opacity * colour).round().astype(np.uint8)
+    height, width = gray.shape
+    relative = (saliency / (saliency.max() or 1)).astype(np.float32)
+    enlarged = np.asarray(Image.fromarray(relative).resize((width, height), Image.Resampling.BILINEAR))
+    colour = mpl.colormaps["inferno"](enlarged)[..., :3] * 255
+    opacity = _OPACITY * enlarged[..., None]
+    return ((1 - opacity) * gray[..., None] + opacity * colour).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Files in, answers out: read ahead by threads, predicted by batch, thousands in bounded memory."""
+"""Predictions for files of any number in bounded memory: read by threads ahead of time, predicted in batches."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -13,80 +13,84 @@ from numpy.typing import NDArray
 from cxr.core.labels import CLASSES
 from cxr.core.prefetch import prefetch_map
 from tools.predict.ensemble import Ensemble
-from tools.predict.overlays import Overlays
-from tools.predict.reading import Failure, Picture, read_picture
+from tools.predict.overlays import OverlayFolder
+from tools.predict.reading import Failure, InputImage, read_image
 
 
-class Answer(NamedTuple):
-    """What the ensemble says of one picture."""
+class Prediction(NamedTuple):
+    """The predictions for one image."""
 
     file: Path
-    probabilities: NDArray[np.float64]  # [15], calibrated where the ensemble is
-    called: NDArray[np.bool_]  # [15], at or above the threshold; none where there are no thresholds
-    flags: tuple[str, ...]  # what speaks against a frontal chest X-ray
-    heat_maps: tuple[Path, ...]
+    probabilities: NDArray[np.float64]  # [15], calibrated if the ensemble has a calibration
+    is_predicted: NDArray[np.bool_]  # [15], at or above the threshold; all False without thresholds
+    warnings: tuple[str, ...]
+    saliency_maps: tuple[Path, ...]  # PNG files
 
 
-class HeatMaps(NamedTuple):
-    """Which heat maps are wanted."""
+class SaliencyOptions(NamedTuple):
+    """Where to write saliency maps, and of which class."""
 
-    overlays: Overlays
-    only: str | None  # this class's; else of each class that is called, or the most probable one where none is
+    folder: OverlayFolder
+    only: str | None  # of this class; if None, of predicted positives, or of the most probable class without any
 
 
 def predict_files(
-    files: Sequence[Path], ensemble: Ensemble, batch_size: int, wanted: HeatMaps | None = None
-) -> Iterator[Answer | Failure]:
-    """An answer for each of `files`, in their order, or why there is none.
+    files: Sequence[Path], ensemble: Ensemble, batch_size: int, saliency: SaliencyOptions | None = None
+) -> Iterator[Prediction | Failure]:
+    """Yield the prediction for each of `files` in their order, or why it cannot be read.
 
     Raises:
-        InputError: where no file could be predicted: pydicom lacks, memory is short, or a network has no heat map.
+        InputError: if pydicom is missing, memory is short, or a network has no saliency maps.
     """
-    cores = os.cpu_count() or 1
-    way = partial(read_picture, image_size=ensemble.image_size, is_shown=wanted is not None)
-    read = prefetch_map(way, files, cores, 2 * batch_size)
-    while batch := list(islice(read, batch_size)):
-        answers = iter(answer_pictures([item for item in batch if isinstance(item, Picture)], ensemble, wanted))
+    read = partial(read_image, image_size=ensemble.image_size, with_display=saliency is not None)
+    loaded = prefetch_map(read, files, os.cpu_count() or 1, 2 * batch_size)
+    while batch := list(islice(loaded, batch_size)):
+        images = [item for item in batch if isinstance(item, InputImage)]
+        predictions = iter(predict_images(images, ensemble, saliency))
         for item in batch:
-            yield item if isinstance(item, Failure) else next(answers)
+            yield item if isinstance(item, Failure) else next(predictions)
 
 
-def answer_pictures(pictures: list[Picture], ensemble: Ensemble, wanted: HeatMaps | None = None) -> list[Answer]:
-    """An answer for each of `pictures`, all of them in one batch; errors are those of `predict_files`."""
-    if not pictures:
+def predict_images(
+    images: list[InputImage], ensemble: Ensemble, saliency: SaliencyOptions | None = None
+) -> list[Prediction]:
+    """Return the prediction for each of `images`, which are one batch; errors are those of `predict_files`."""
+    if not images:
         return []
-    squares = np.stack([picture.square for picture in pictures])
-    raw = ensemble.predict(squares)
-    decisions = ensemble.decisions
-    called = raw >= decisions.thresholds if decisions else np.zeros(raw.shape, np.bool_)
-    probabilities = decisions.calibration.apply(raw) if decisions else raw
-    drawn = _draw(pictures, squares, _mapped(probabilities, called, wanted.only), ensemble, wanted) if wanted else {}
+    pixels = np.stack([image.pixels for image in images])
+    uncalibrated = ensemble.predict(pixels)
+    is_predicted, probabilities = ensemble.is_predicted(uncalibrated), ensemble.calibrate(uncalibrated)
+    written: dict[int, list[Path]] = {}
+    if saliency:
+        selected = _select_classes(probabilities, is_predicted, saliency.only)
+        written = _write_saliency_maps(images, pixels, selected, ensemble, saliency.folder)
     return [
-        Answer(picture.file, probabilities[row], called[row], picture.flags, tuple(drawn.get(row, ())))
-        for row, picture in enumerate(pictures)
+        Prediction(image.file, probabilities[row], is_predicted[row], image.warnings, tuple(written.get(row, ())))
+        for row, image in enumerate(images)
     ]
 
 
-def _mapped(probabilities: NDArray[np.float64], called: NDArray[np.bool_], only: str | None) -> NDArray[np.bool_]:
-    """Which classes of which pictures are mapped, bool [pictures, 15]."""
+def _select_classes(
+    probabilities: NDArray[np.float64], is_predicted: NDArray[np.bool_], only: str | None
+) -> NDArray[np.bool_]:
+    """Return which classes of each image get a saliency map, bool [images, 15]."""
     if only:
-        return np.broadcast_to(np.array(CLASSES) == only, called.shape)
+        return np.broadcast_to(np.array(CLASSES) == only, is_predicted.shape)
     highest = probabilities == np.nanmax(probabilities, axis=1, keepdims=True)
-    return np.where(called.any(axis=1, keepdims=True), called, highest)
+    return np.where(is_predicted.any(axis=1, keepdims=True), is_predicted, highest)
 
 
-def _draw(
-    pictures: list[Picture],
-    squares: NDArray[np.uint8],
-    mapped: NDArray[np.bool_],
+def _write_saliency_maps(
+    images: list[InputImage],
+    pixels: NDArray[np.uint8],
+    selected: NDArray[np.bool_],
     ensemble: Ensemble,
-    wanted: HeatMaps,
+    folder: OverlayFolder,
 ) -> dict[int, list[Path]]:
-    """Write the heat maps; return those of each picture, by its place."""
-    rows, classes = np.nonzero(mapped)
+    """Write the saliency maps of the `selected` classes, bool [images, 15]; return the files by index of the image."""
+    rows, columns = np.nonzero(selected)
     written: dict[int, list[Path]] = {}
-    for row, column, heat in zip(rows, classes, ensemble.maps(squares, rows, classes), strict=True):
-        picture = pictures[row]
-        path = wanted.overlays.write(picture.file, picture.shown, CLASSES[column], heat)
+    for row, column, saliency in zip(rows, columns, ensemble.saliency_maps(pixels, rows, columns), strict=True):
+        path = folder.write(images[row], CLASSES[column], saliency)
         written.setdefault(int(row), []).append(path)
     return written

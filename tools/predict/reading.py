@@ -1,4 +1,4 @@
-"""From a file of any kind to what the networks see, by the very functions of the stage resize."""
+"""Reading PNG, JPEG and DICOM files into the networks' input, with the functions of the resize stage."""
 
 from io import BytesIO
 from pathlib import Path
@@ -11,21 +11,21 @@ from PIL import ExifTags, Image, ImageOps
 from cxr.core.errors import InputError
 from cxr.images.decode import decode_gray_image
 from cxr.images.resize import resize
-from tools.predict.flags import colour_flags, shape_flags
+from tools.predict.ood_checks import colour_warnings, shape_warnings
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
-NOTHING = np.empty((0, 0), np.uint8)
+DISPLAY_SIDE = 512  # pixels; small enough to keep hundreds of images in memory
+_NO_DISPLAY = np.empty((0, 0), np.uint8)
 _JPEG = b"\xff\xd8"
-SHOWN_SIDE = 512  # pixels: a picture beneath a heat map is no larger, so that memory holds hundreds
 
 
-class Picture(NamedTuple):
+class InputImage(NamedTuple):
     """An image that was read."""
 
     file: Path
-    square: NDArray[np.uint8]  # what the networks see, [image_size, image_size]
-    flags: tuple[str, ...]  # what speaks against a frontal chest X-ray
-    shown: NDArray[np.uint8]  # to lay heat maps over: in its own proportions, no side above `SHOWN_SIDE`; may be empty
+    pixels: NDArray[np.uint8]  # input of the networks, [image_size, image_size]
+    warnings: tuple[str, ...]  # of `ood_checks` and of the DICOM header
+    display: NDArray[np.uint8]  # for saliency maps: original aspect ratio, sides up to `DISPLAY_SIDE`; may be empty
 
 
 class Failure(NamedTuple):
@@ -35,50 +35,51 @@ class Failure(NamedTuple):
     reason: str
 
 
-def read_picture(path: Path, image_size: int, *, is_shown: bool = False) -> Picture | Failure:
-    """Read the image at `path`; all else is as `decode_picture` has it."""
+def read_image(path: Path, image_size: int, *, with_display: bool = False) -> InputImage | Failure:
+    """Read the image at `path`; the other arguments and errors are those of `decode_image`."""
     try:
         file = path.read_bytes()
     except (OSError, MemoryError) as error:
         return Failure(path, str(error) or type(error).__name__)
-    return decode_picture(file, path, image_size, is_shown=is_shown)
+    return decode_image(file, path, image_size, with_display=with_display)
 
 
-def decode_picture(file: bytes, path: Path, image_size: int, *, is_shown: bool = False) -> Picture | Failure:
-    """The image in `file`, PNG, JPEG or DICOM, for networks that see `image_size` pixels a side.
+def decode_image(file: bytes, path: Path, image_size: int, *, with_display: bool = False) -> InputImage | Failure:
+    """Decode a PNG, JPEG or DICOM file for networks with an input of `image_size` pixels a side.
 
     Args:
-        file: its bytes.
-        path: where it came from, for its name alone.
+        file: the content of the file.
+        path: its path, of which only the name is used.
         image_size: pixels.
-        is_shown: whether a picture for heat maps is made too: of a large image that takes half as long as decoding it.
+        with_display: whether to keep a larger copy for saliency maps.
 
     Raises:
-        InputError: where it is a DICOM file and pydicom is not installed.
+        InputError: if it is a DICOM file and pydicom is not installed.
     """
     try:
-        gray, flags = _decode(file, path.suffix.lower() in DICOM_SUFFIXES)
+        gray, warnings = _decode(file, path.suffix.lower() in DICOM_SUFFIXES)
     except (ValueError, OSError, MemoryError) as error:
         return Failure(path, str(error) or type(error).__name__)
-    square = resize(gray, image_size)
-    return Picture(path, square, (*flags, *shape_flags(gray, square)), _small(gray) if is_shown else NOTHING)
+    pixels = resize(gray, image_size)
+    display = _thumbnail(gray) if with_display else _NO_DISPLAY
+    return InputImage(path, pixels, (*warnings, *shape_warnings(gray, pixels)), display)
 
 
 def _decode(file: bytes, is_dicom: bool) -> tuple[NDArray[np.uint8], list[str]]:
-    """The gray picture, and what its own kind of file says against it."""
+    """Return the gray image, and the warnings that depend on the file format."""
     if is_dicom or file[128:132] == b"DICM":
         return _read_dicom(file)
     gray = decode_gray_image(file)
-    return (_upright(gray, file) if file.startswith(_JPEG) else gray), colour_flags(file)
+    return (_apply_orientation(gray, file) if file.startswith(_JPEG) else gray), colour_warnings(file)
 
 
-def _upright(gray: NDArray[np.uint8], file: bytes) -> NDArray[np.uint8]:
-    """The picture as viewers show it: a phone writes what its sensor saw, and in EXIF's Orientation how it was held."""
+def _apply_orientation(gray: NDArray[np.uint8], file: bytes) -> NDArray[np.uint8]:
+    """Rotate or flip the image by the EXIF orientation of `file`, as image viewers do."""
     with Image.open(BytesIO(file)) as image:
-        turn = image.getexif().get(ExifTags.Base.Orientation)
-    picture = Image.fromarray(gray)
-    picture.getexif()[ExifTags.Base.Orientation] = turn
-    return np.asarray(ImageOps.exif_transpose(picture))
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    oriented = Image.fromarray(gray)
+    oriented.getexif()[ExifTags.Base.Orientation] = orientation
+    return np.asarray(ImageOps.exif_transpose(oriented))
 
 
 def _read_dicom(file: bytes) -> tuple[NDArray[np.uint8], list[str]]:
@@ -89,7 +90,7 @@ def _read_dicom(file: bytes) -> tuple[NDArray[np.uint8], list[str]]:
     return read_dicom(file)
 
 
-def _small(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _thumbnail(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     image = Image.fromarray(gray)
-    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BILINEAR)
+    image.thumbnail((DISPLAY_SIDE, DISPLAY_SIDE), Image.Resampling.BILINEAR)
     return np.asarray(image)
