@@ -1,1 +1,1 @@
-"""Whether `dvc repro` could run here, and what to do where it could not: `python -m tools.doctor`."""
+"""Checks of whether `dvc repro` can run on this machine: `python -m tools.doctor`."""

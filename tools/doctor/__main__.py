@@ -1,4 +1,4 @@
-"""`python -m tools.doctor`: look at the machine, the packages, the parameters and the data."""
+"""`python -m tools.doctor`: check the machine, the packages, the parameters and the data."""
 
 from cxr.core.errors import run_as_script
 from tools.doctor.command import main

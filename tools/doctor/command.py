@@ -1,32 +1,42 @@
-"""The command: a line for each thing that was looked at, and exit code 1 where `dvc repro` could not run."""
+"""Check whether `dvc repro` can run here: the machine, packages, parameters, weights and data.
+
+Prints a line for each check, with what to do about warnings and problems. The exit code is 1 if `dvc repro` would fail.
+"""
 
 import argparse
 import sys
 from collections.abc import Iterator
 
 from tools.doctor import machine
-from tools.doctor.remarks import Remark
+from tools.doctor.checks import SET_UP, Check
+
+EXAMPLES = """example:
+  python -m tools.doctor
+"""
 
 
-def remarks() -> Iterator[Remark]:
-    """All there is to say, as it is found out."""
-    yield from machine.remarks()
+def run_checks() -> Iterator[Check]:
+    """Yield the result of each check."""
+    yield from machine.run_checks()
     try:
-        from tools.doctor import project  # noqa: PLC0415 (what it imports may be missing)
+        from tools.doctor import project  # noqa: PLC0415 (the packages that it imports may be missing)
     except ImportError as error:
-        yield Remark("problem", "project", f"parameters and data cannot be looked at: {error}; `make repro` installs")
+        yield Check("problem", "project", f"parameters and data cannot be checked: {error}; {SET_UP}")
         return
-    yield from project.remarks()
+    yield from project.run_checks()
 
 
 def main() -> None:
-    """Print every line, and exit with 1 where one is a problem."""
+    """Print all results; exit with 1 if one is a problem."""
     argparse.ArgumentParser(
-        "python -m tools.doctor", description="Say whether `dvc repro` could run here."
+        "python -m tools.doctor",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
-    is_hopeless = False
-    for remark in remarks():
-        print(remark, flush=True)
-        is_hopeless |= remark.level == "problem"
-    if is_hopeless:
+    has_problem = False
+    for check in run_checks():
+        print(check, flush=True)
+        has_problem |= check.level == "problem"
+    if has_problem:
         sys.exit(1)

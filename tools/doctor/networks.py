@@ -1,4 +1,4 @@
-"""Whether timm knows the networks of params.yaml, and whether this machine has the devices. Loads PyTorch: seconds."""
+"""Checks of the models and devices in params.yaml. Imports PyTorch, which takes seconds."""
 
 import os
 from collections.abc import Iterator
@@ -8,35 +8,35 @@ import torch
 from cxr.core.errors import InputError
 from cxr.models.classifier import check_model_name
 from cxr.params import Params
-from tools.doctor.remarks import Remark
+from tools.doctor.checks import Check
 
 
-def remarks(params: Params) -> Iterator[Remark]:
-    """Networks, then devices."""
-    yield models(params)
-    yield devices(params)
+def run_checks(params: Params) -> Iterator[Check]:
+    """Yield the results for models and devices."""
+    yield check_models(params)
+    yield check_devices(params)
 
 
-def models(params: Params) -> Remark:
-    """Every network that timm does not know, with names that it does."""
-    wrong = []
+def check_models(params: Params) -> Check:
+    """Check that timm has all models; suggest names for those that it lacks."""
+    unknown = []
     for model in params.models:
         try:
             check_model_name(model)
         except InputError as error:
-            wrong.append(str(error).removeprefix("models: "))
-    if wrong:
-        return Remark("problem", "models", "\n".join(wrong))
-    return Remark("ok", "models", f"timm knows {', '.join(params.models)}")
+            unknown.append(str(error).removeprefix("models: "))
+    if unknown:
+        return Check("problem", "models", "\n".join(unknown))
+    return Check("ok", "models", f"timm has {', '.join(params.models)}")
 
 
-def devices(params: Params) -> Remark:
-    """Whether each process has a GPU of its own, or where there is none, a core."""
+def check_devices(params: Params) -> Check:
+    """Check that each process has its own GPU, or on a CPU, its own core."""
     gpus, cores = torch.cuda.device_count(), os.cpu_count() or 1
-    said = f"{params.devices} for each network"
+    message = f"{params.devices} for each network"
     if 0 < gpus < params.devices:
-        hint = "lower devices, or start the training on several machines (docs/gpus.md)"
-        return Remark("problem", "devices", f"{said}, and this machine has {gpus} GPUs: {hint}")
+        hint = "lower devices, or train on several machines (docs/gpus.md)"
+        return Check("problem", "devices", f"{message}, but this machine has {gpus} GPUs: {hint}")
     if not gpus and params.devices > cores:
-        return Remark("warning", "devices", f"{said}, which share {cores} cores, for there is no GPU: lower devices")
-    return Remark("ok", "devices", said)
+        return Check("warning", "devices", f"{message}, but this machine has {cores} cores and no GPU: lower devices")
+    return Check("ok", "devices", message)

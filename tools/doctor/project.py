@@ -1,4 +1,4 @@
-"""Whether parameters, data and weights are there for `dvc repro`, judged by the very functions that the stages call."""
+"""Checks of parameters, data and weights, by the functions that the stages call."""
 
 import fcntl
 import shutil
@@ -8,81 +8,81 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from cxr.core.errors import InputError
+from cxr.core.errors import InputError, format_names
 from cxr.core.params import PARAMS_FILE, read_params
 from cxr.core.paths import CHECKPOINTS, IMAGES
-from cxr.core.tables import is_synthetic, name_some
+from cxr.core.tables import is_synthetic
 from cxr.datasets import chexpert
 from cxr.datasets.boxes import BOX_FILE, read_boxes
 from cxr.datasets.registry import read_lists, read_table
 from cxr.images.raw_images import RawImages
 from cxr.params import Params
-from stages.sample import draw
-from tools.doctor.remarks import INSTALL, Remark
+from stages.sample import sample_images
+from tools.doctor.checks import INSTALL, Check
 
-DEMO = Path("data/demo")  # git has it
+DEMO = Path("data/demo")  # in git
 
 
-class Data(NamedTuple):
-    """What is asked for, and what of it `sample` will draw."""
+class DataSet(NamedTuple):
+    """The table in `raw_dir`, and the rows of it that the stage sample selects."""
 
     params: Params
-    table: pd.DataFrame  # as `read_table` returns it
-    drawn: pd.DataFrame  # some of its rows
+    table: pd.DataFrame
+    sample: pd.DataFrame
 
 
-def remarks() -> Iterator[Remark]:
-    """The running training, params.yaml, then what it asks for; one thing that is wrong does not hide the next."""
-    yield training()
+def run_checks() -> Iterator[Check]:
+    """Yield the results for a running training, params.yaml, weights, data, models and devices."""
+    yield check_training()
     try:
         params = read_params(Params)
     except InputError as error:
-        yield Remark("problem", str(PARAMS_FILE), f"{error}\nmend it, and `make doctor` looks at weights and data too")
+        yield Check("problem", str(PARAMS_FILE), f"{error}\nfix this first; weights and data are checked afterwards")
         return
-    yield Remark("ok", str(PARAMS_FILE), "valid")
-    yield weights(params)
-    yield from data(params)
-    yield from networks(params)
+    yield Check("ok", str(PARAMS_FILE), "valid")
+    yield check_weights(params)
+    yield from check_data(params)
+    yield from check_networks(params)
 
 
-def data(params: Params) -> Iterator[Remark]:
-    """The table, and what it names."""
+def check_data(params: Params) -> Iterator[Check]:
+    """Yield the results for the table and the files that belong to it."""
     try:
         table = read_table(params.raw_dir, params.chexpert)
-        found = Data(params, table, draw(table, params.sample, params.data_seed))
+        data = DataSet(params, table, sample_images(table, params.sample, params.data_seed))
     except (InputError, OSError) as error:
-        yield Remark("problem", "table", f"{error}\n{completing(params)}")
+        yield Check("problem", "table", f"{error}\n{repair_hint(params)}")
         return
-    for about, look in LOOKS.items():
+    for subject, check in DATA_CHECKS.items():
         try:
-            yield look(found)
+            yield check(data)
         except (InputError, OSError) as error:
-            yield Remark("problem", about, str(error))
+            yield Check("problem", subject, str(error))
 
 
-def networks(params: Params) -> Iterator[Remark]:
-    """What `tools.doctor.networks` says, last of all: only here is PyTorch loaded, which takes seconds."""
+def check_networks(params: Params) -> Iterator[Check]:
+    """Yield the results of `tools.doctor.networks`; last, because it imports PyTorch, which takes seconds."""
     try:
-        from tools.doctor import networks as asked  # noqa: PLC0415 (and it may be missing)
+        from tools.doctor import networks  # noqa: PLC0415 (takes seconds, and PyTorch may be missing)
     except ImportError as error:
-        yield Remark("problem", "models", f"they cannot be looked at: {error}; {INSTALL}")
+        yield Check("problem", "models", f"models cannot be checked: {error}; {INSTALL}")
         return
-    yield from asked.remarks(params)
+    yield from networks.run_checks(params)
 
 
-def training() -> Remark:
-    """Whether a training is running here, which would not let another start."""
-    process = holder()
+def check_training() -> Check:
+    """Check that no training is running in this folder, which would prevent another one."""
+    process = training_process()
     if process is None:
-        return Remark("ok", "training", "none is running")
-    said = f"process {process} is training here: wait for it, or `kill {process}`; then `dvc repro` goes on"
-    return Remark("problem", "training", said)
+        return Check("ok", "training", "none is running")
+    hint = f"wait until it ends, or stop it with `kill {process}`; then `dvc repro` continues it"
+    return Check("problem", "training", f"process {process} is training here: {hint}")
 
 
-def holder() -> str | None:
-    """The process that holds the lock of `training_lock`; read here, since that module loads PyTorch.
+def training_process() -> str | None:
+    """Return the ID of the process that holds the lock of `cxr.training.checkpoints.training_lock`; None without one.
 
-    None where nobody holds it.
+    Importing that module would import PyTorch.
     """
     try:
         with (CHECKPOINTS / ".lock").open(encoding="ascii") as lock:
@@ -94,79 +94,89 @@ def holder() -> str | None:
     return None
 
 
-def weights(params: Params) -> Remark:
-    """The files that training starts from; DVC wants their folder even where it starts from none."""
+def check_weights(params: Params) -> Check:
+    """Check the pretrained weights; DVC needs their folder even if they are not used."""
     folder = params.weights_dir
     missing = [name for name in params.models if not (folder / f"{name}.safetensors").is_file()]
     if params.weights == "imagenet" and missing:
-        fetch = f"`python -m tools.weights {' '.join(missing)} --to {folder}`"
-        return Remark("problem", "weights", f"{folder} lacks those of {', '.join(missing)}: {fetch}")
+        command = f"`python -m tools.weights {' '.join(missing)} --to {folder}`"
+        return Check("problem", "weights", f"{folder} has no weights of {', '.join(missing)}: {command}")
     if not folder.is_dir():
-        return Remark("problem", "weights", f"there is no folder {folder}, which DVC looks for: `mkdir -p {folder}`")
+        return Check("problem", "weights", f"there is no folder {folder}, which DVC needs: `mkdir -p {folder}`")
     if params.weights == "none":
-        return Remark("ok", "weights", "none are asked for")
-    return Remark("ok", "weights", f"{folder} has those of {', '.join(params.models)}")
+        return Check("ok", "weights", "not used")
+    return Check("ok", "weights", f"{folder} has {', '.join(params.models)}")
 
 
-def describe(data: Data) -> Remark:
-    """What the table holds."""
+def check_table(data: DataSet) -> Check:
+    """Report the size of the table and of the sample."""
     kind = "synthetic images" if is_synthetic(data.params.raw_dir) else "images"
-    said = f"{len(data.table):,} {kind} in {data.params.raw_dir}, {len(data.drawn):,} of them drawn"
-    return Remark("ok", "table", said)
+    message = f"{len(data.table):,} {kind} in {data.params.raw_dir}, {len(data.sample):,} of them in the sample"
+    return Check("ok", "table", message)
 
 
-def images(data: Data) -> Remark:
-    """Whether every image of the table is there: `sample` fails where one is missing that it draws."""
-    with RawImages(data.params.raw_dir) as there:
-        missing = [name for name in data.table["image"] if name not in there]
-    needed = sorted(set(missing) & set(data.drawn["image"]))
+def check_images(data: DataSet) -> Check:
+    """Check that the image files of the table exist; those of the sample must."""
+    with RawImages(data.params.raw_dir) as files:
+        missing = [name for name in data.table["image"] if name not in files]
+    needed = sorted(set(missing) & set(data.sample["image"]))
     if needed:
-        said = f"{len(needed):,} of the {len(data.drawn):,} drawn are missing: {name_some(needed)}"
-        return Remark("problem", "images", f"{said}\n{completing(data.params)}, or leave them out with sample.exclude")
+        message = (
+            f"{len(needed):,} of the {len(data.sample):,} images of the sample are missing: {format_names(needed)}"
+        )
+        return Check("problem", "images", f"{message}\n{repair_hint(data.params)}, or add them to sample.exclude")
     if missing:
-        said = f"{len(missing):,} of the table's are missing, none of them drawn: {name_some(missing)}"
-        return Remark("warning", "images", f"{said}\n{completing(data.params)}")
-    return Remark("ok", "images", f"all {len(data.table):,} of the table are there")
+        message = f"{len(missing):,} images of the table are missing, none of the sample: {format_names(missing)}"
+        return Check("warning", "images", f"{message}\n{repair_hint(data.params)}")
+    return Check("ok", "images", f"all {len(data.table):,} images of the table exist")
 
 
-def official_lists(data: Data) -> Remark:
-    """The data set's own split, which only the official split needs."""
+def check_lists(data: DataSet) -> Check:
+    """Check the lists of the official split, which split.method official needs."""
     lists = read_lists(data.params.raw_dir)
-    unlisted = len(set(data.drawn["image"]) - set(lists["image"]))
+    unlisted = len(set(data.sample["image"]) - set(lists["image"]))
     if unlisted and data.params.split.method == "official":
-        said = f"{unlisted:,} of the drawn images are in neither train_val_list.txt nor test_list.txt"
-        return Remark("problem", "own split", f"{said}\n{completing(data.params)}, or set split.method to patient")
+        message = f"{unlisted:,} images of the sample are in neither train_val_list.txt nor test_list.txt"
+        return Check("problem", "split lists", f"{message}\n{repair_hint(data.params)}, or set split.method to patient")
     if lists.empty:
-        return Remark("ok", "own split", "not there; only split.method official needs it")
-    return Remark("ok", "own split", f"{len(lists):,} images")
+        return Check("ok", "split lists", "none; only split.method official needs them")
+    return Check("ok", "split lists", f"{len(lists):,} images")
 
 
-def boxes(data: Data) -> Remark:
-    """The boxes, without which nothing fails but no class map is scored."""
-    found = read_boxes(data.params.raw_dir)
-    if found.empty and chexpert.is_there(data.params.raw_dir):
-        return Remark("ok", "boxes", "CheXpert has none: class maps are not scored")
-    if found.empty:
-        return Remark("warning", "boxes", f"no {BOX_FILE}: class maps are not scored\n{completing(data.params)}")
-    return Remark("ok", "boxes", f"{len(found):,}")
+def check_boxes(data: DataSet) -> Check:
+    """Check the bounding boxes, without which saliency maps are not scored."""
+    boxes = read_boxes(data.params.raw_dir)
+    if boxes.empty and chexpert.has_layout(data.params.raw_dir):
+        return Check("ok", "boxes", "CheXpert has none: saliency maps are not scored")
+    if boxes.empty:
+        hint = repair_hint(data.params)
+        return Check("warning", "boxes", f"there is no {BOX_FILE}: saliency maps are not scored\n{hint}")
+    return Check("ok", "boxes", f"{len(boxes):,}")
 
 
-def room(data: Data) -> Remark:
-    """Whether the packed images fit on the disk, uint8 [drawn, image_size, image_size]."""
-    size, free = len(data.drawn) * data.params.image_size**2, shutil.disk_usage(".").free
-    said = f"{IMAGES} takes {size / 1e9:.2f} GB"
+def check_disk_space(data: DataSet) -> Check:
+    """Check that data/images.npy, uint8 [sample, image_size, image_size], fits on the disk."""
+    size, free = len(data.sample) * data.params.image_size**2, shutil.disk_usage(".").free
+    message = f"{IMAGES} needs {size / 1e9:.2f} GB"
     if size > free:
-        return Remark("warning", "room", f"{said}, and {free / 1e9:.2f} GB are free: make room, or lower image_size")
-    return Remark("ok", "room", said)
+        hint = f"only {free / 1e9:.2f} GB are free: free some, or lower image_size"
+        return Check("warning", "disk space", f"{message}, and {hint}")
+    return Check("ok", "disk space", message)
 
 
-def completing(params: Params) -> str:
-    """What brings the files that `raw_dir` lacks."""
+def repair_hint(params: Params) -> str:
+    """Return how to restore missing files of `raw_dir`."""
     if params.raw_dir == DEMO:
-        return f"`git checkout -- {DEMO}` brings the demo's files back"
-    if chexpert.is_there(params.raw_dir):
-        return f"unpack CheXpert's archive into {params.raw_dir} again"
-    return f"`python -m tools.download {params.raw_dir}` fetches what is missing"
+        return f"`git checkout -- {DEMO}` restores the demo"
+    if chexpert.has_layout(params.raw_dir):
+        return f"unpack the archive of CheXpert into {params.raw_dir} again"
+    return f"`python -m tools.download {params.raw_dir}` downloads missing files"
 
 
-LOOKS = {"table": describe, "images": images, "own split": official_lists, "boxes": boxes, "room": room}
+DATA_CHECKS = {
+    "table": check_table,
+    "images": check_images,
+    "split lists": check_lists,
+    "boxes": check_boxes,
+    "disk space": check_disk_space,
+}
