@@ -1,7 +1,6 @@
-"""Generate the table of docs/parameters.md from the parameter models and `params.yaml`.
+"""Print the table of docs/parameters.md, generated from the parameter models and params.yaml.
 
-python -m tools.parameters           print the table
-python -m tools.parameters --write   write it into docs/parameters.md, between its two marks
+With --write, replace the table in docs/parameters.md.
 """
 
 import argparse
@@ -16,12 +15,16 @@ from cxr.core.files import atomic_write
 from cxr.core.params import read_params
 from cxr.params import STAGES, Params
 
+EXAMPLES = """examples:
+  python -m tools.parameters
+  python -m tools.parameters --write
+"""
 PAGE = Path("docs/parameters.md")
-MARKS = ("<!-- parameters -->\n", "<!-- end of parameters -->\n")
+MARKERS = ("<!-- parameters -->\n", "<!-- end of parameters -->\n")
 
 
-def table(values: Params) -> str:
-    """A row of Markdown for each parameter, in the order of the stages: name, value in `values`, readers, meaning."""
+def markdown_table(values: Params) -> str:
+    """Return a Markdown table, a row for each parameter in the order of the stages, with the values of `values`."""
     names = dict.fromkeys(name for section in STAGES.values() for name in section.model_fields)
     rows = [row for name in names for row in _rows(name, Params.model_fields[name], getattr(values, name))]
     return "\n".join(["| parameter | demo | stages | description |", "| --- | --- | --- | --- |", *rows]) + "\n"
@@ -35,16 +38,17 @@ def _rows(name: str, field: FieldInfo, value: Any) -> list[str]:
 
 
 def _row(name: str, field: FieldInfo, value: Any) -> str:
-    return f"| `{name}` | {_shown(value)} | {', '.join(readers(name))} | {field.description}{_choices(field)} |"
+    stages = ", ".join(stages_of(name))
+    return f"| `{name}` | {_format(value)} | {stages} | {field.description}{_choices(field)} |"
 
 
-def readers(name: str) -> list[str]:
-    """The stages that are handed the parameter `name`, or the section that it is in."""
+def stages_of(name: str) -> list[str]:
+    """Return the stages that use the parameter `name`, or the section that contains it."""
     section = name.partition(".")[0]
     return [stage for stage, params in STAGES.items() if section in params.model_fields]
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
@@ -55,26 +59,34 @@ def _choices(field: FieldInfo) -> str:
     return f" ({', '.join(choices)})" if choices else ""
 
 
-def with_table(text: str, rows: str) -> str:
-    """`text` with `rows` between the two marks; InputError where it has no marks."""
-    before, first, rest = text.partition(MARKS[0])
-    _, last, after = rest.partition(MARKS[1])
+def replace_table(text: str, table: str) -> str:
+    """Return `text` with `table` between the two markers.
+
+    Raises:
+        InputError: if the markers are missing.
+    """
+    before, first, rest = text.partition(MARKERS[0])
+    _, last, after = rest.partition(MARKERS[1])
     if not (first and last):
-        raise InputError(f"{PAGE} has no line {MARKS[0].strip()} with {MARKS[1].strip()} after it")
-    return before + first + rows + last + after
+        raise InputError(f"{PAGE} has no line {MARKERS[0].strip()} followed by {MARKERS[1].strip()}")
+    return before + first + table + last + after
 
 
 def main() -> None:
-    """Print the table, or write it."""
+    """Print the table, or write it to `PAGE`."""
     parser = argparse.ArgumentParser(
-        "python -m tools.parameters", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m tools.parameters",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--write", action="store_true", help="put it into PAGE.md")
-    rows = table(read_params(Params))
-    if not parser.parse_args().write:
-        print(rows, end="")
+    parser.add_argument("--write", action="store_true", help=f"write to {PAGE}")
+    args = parser.parse_args()
+    table = markdown_table(read_params(Params))
+    if not args.write:
+        print(table, end="")
         return
-    text = with_table(PAGE.read_text(encoding="utf-8"), rows)
+    text = replace_table(PAGE.read_text(encoding="utf-8"), table)
     with atomic_write(PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
