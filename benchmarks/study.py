@@ -52,9 +52,9 @@ from benchmarks.study_changes import (
 from benchmarks.study_report import FOLDS, ChangeResult, RunRecord, StudyResults
 from cxr.core.errors import InputError, run_as_script, warn
 from cxr.core.files import atomic_write, remove, write_csv, write_json
-from cxr.core.labels import CLASSES
+from cxr.core.labels import CLASSES, label_matrix
 from cxr.core.paths import CHECKPOINTS, IMAGES, SAMPLE, SPLIT, model_file
-from cxr.core.tables import SPLITS, label_matrix, read_sample, read_sample_with_split
+from cxr.core.tables import SPLITS, read_sample, read_sample_with_split
 from cxr.datasets.stratified_split import allocate_sizes, stratified_group_split
 from cxr.inference.params import TTA
 from cxr.inference.tta import predict_probabilities, tta_views
@@ -65,7 +65,7 @@ from cxr.models.model_file import load_model, read_description
 from cxr.models.weights import pretrained_weights_path
 from cxr.training.fingerprint import member_params
 from cxr.training.params import TrainParams
-from stages.split import check
+from stages.split import check_split
 
 SHARED = ROOT.parent / "shared"
 VAL_FRACTION = 0.15
@@ -150,7 +150,7 @@ def split_of_fold(sample: pd.DataFrame, in_test: NDArray[np.bool_], seed: int) -
     split = pd.Series("test", index=sample.index)
     others = sample[~in_test]
     split[others.index] = np.array(SPLITS)[assign_patients(others, [1 - VAL_FRACTION, VAL_FRACTION], seed)]
-    check(sample, split)
+    check_split(sample, split)
     return sample[["image", "patient"]].assign(split=split)
 
 

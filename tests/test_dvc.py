@@ -187,7 +187,7 @@ def replace_once(path: Path, pattern: str, replacement: str) -> None:
 def test_an_unknown_parameter_ends_every_stage(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(tmp_path, bootstrap_sample=100)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"bootstrap_sample: no such parameter; did you mean bootstrap_samples\?$"):
+    with pytest.raises(InputError, match=r"bootstrap_sample: unknown parameter; did you mean bootstrap_samples\?$"):
         importlib.import_module(f"stages.{stage}").main()
     assert list(tmp_path.iterdir()) == [tmp_path / "params.yaml"]
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cxr.core.errors import InputError
-from cxr.core.labels import CLASSES
+from cxr.core.labels import CLASSES, label_matrix
 from cxr.core.paths import IMAGES, SAMPLE, SPLIT
-from cxr.core.tables import label_matrix, read_sample_with_split
+from cxr.core.tables import read_sample_with_split
 from cxr.evaluation.metrics import has_both_classes, label_mask
 from cxr.models.image_store import ImageStore, open_images
 

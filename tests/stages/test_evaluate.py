@@ -15,7 +15,7 @@ from cxr.core.labels import CLASSES, NO_FINDING
 from cxr.evaluation.calibration import Calibration, fit
 from cxr.inference.saliency import grad_cam
 from cxr.models.model_file import load_model
-from cxr.reporting.svg import format_ci
+from cxr.reporting.text import format_ci
 from stages import evaluate, train
 from tests.fixtures.planted import write_planted, write_planted_params
 
@@ -213,7 +213,7 @@ def test_a_split_of_another_sample_is_named(folder: Path) -> None:
     split = pd.read_csv(folder / "data/split.csv")
     try:
         split.iloc[:-1].to_csv(folder / "data/split.csv", index=False)
-        with pytest.raises(InputError, match=r"split\.csv is not the split of data/sample\.csv"):
+        with pytest.raises(InputError, match=r"split\.csv does not match data/sample\.csv"):
             evaluate.main()
     finally:
         split.to_csv(folder / "data/split.csv", index=False)

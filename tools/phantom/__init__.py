@@ -1,1 +1,1 @@
-"""The phantom data set: synthetic chest radiographs in the layout of NIH ChestX-ray14."""
+"""Generator of the phantom data set: synthetic chest radiographs in the layout of NIH ChestX-ray14 or CheXpert."""

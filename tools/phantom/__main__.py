@@ -1,4 +1,4 @@
-"""`python -m tools.phantom OUT`: draw the phantom data set."""
+"""`python -m tools.phantom OUT`: generate a phantom data set."""
 
 from cxr.core.errors import run_as_script
 from tools.phantom.dataset import main

@@ -1,6 +1,6 @@
-"""The measures of a chest: how patients differ, and how one patient's images do.
+"""Dimensions of a chest: their variation between patients, and between the images of one patient.
 
-Lengths are in sides of the image, about 35 cm, counted from its top or from the midline.
+Lengths are fractions of the side of the image, about 35 cm, from its top or from the midline.
 """
 
 from dataclasses import dataclass, replace
@@ -14,30 +14,30 @@ RIGHT, LEFT = -1, 1  # of the patient
 
 @dataclass(frozen=True)
 class Chest:
-    """The measures of one chest: lengths in sides of the image, densities where air is 0 and the abdomen about 1."""
+    """Dimensions of one chest: lengths as fractions of the side, densities from 0 (air) to about 1 (abdomen)."""
 
     apex: float  # top of the lungs, from the top of the image
     dome: float  # top of the right hemidiaphragm, from the top of the image
-    dome_step: float  # how much lower the left one is
+    dome_step: float  # how much lower the dome of the left hemidiaphragm is
     angle_depth: float  # depth of the costophrenic angles below the domes
     width: float  # of one lung, from the midline to the lateral wall
     wall: float  # thickness of the chest wall
-    heart: float  # transverse diameter, nearly
+    heart: float  # approximate transverse diameter
     heart_tilt: float  # radians
     knob: float  # radius of the aortic knob
     rib_spacing: float
     rib_slope: float  # how much lower a posterior rib is at the lateral wall than at the spine
     rib_density: float
     vessels: float  # density of the vascular markings
-    air: float  # density that the lungs take away
-    breast: float  # density of the breast shadows, 0 if there are none
-    bubble: float  # half the height of the gastric bubble, 0 if there is none
+    air: float  # density that the air in the lungs subtracts
+    breast: float  # density of the breast shadows, 0 if absent
+    bubble: float  # half the height of the gastric bubble, 0 if absent
     pacemaker: bool
-    raised: float = 0.0  # how far the right (negative) or left hemidiaphragm is pulled up
+    raised: float = 0.0  # elevation of the right (negative) or left (positive) hemidiaphragm
 
 
 def patient_chest(exam: Exam) -> Chest:
-    """The anatomy that all images of a patient share, as an erect PA image shows it; only the aortic knob ages."""
+    """Return the anatomy of a patient in an erect PA image. Only the aortic knob depends on the age."""
     random = exam.random(ANATOMY)
     width = random.normal(0.355, 0.014)
     return Chest(
@@ -61,9 +61,9 @@ def patient_chest(exam: Exam) -> Chest:
     )
 
 
-def projected(chest: Chest, view: str, random: Generator) -> Chest:
-    """The chest as this image shows it: AP magnifies the heart, and each breath leaves the domes at another height."""
-    supine = view == "AP"  # lying: the heart is far from the film, the domes stand high, no gas collects under the left
+def project(chest: Chest, view: str, random: Generator) -> Chest:
+    """Return `chest` as projected in one image: AP magnifies the heart, and breathing moves the domes."""
+    supine = view == "AP"  # the heart is far from the detector, the domes are high, and no gas is below the left one
     breath = random.normal(-0.025 if supine else 0.0, 0.012)
     heart = chest.heart * random.normal(1.06 if supine else 1.0, 0.015)
     return replace(chest, dome=chest.dome + breath, heart=heart, bubble=0.0 if supine else chest.bubble)

@@ -1,11 +1,11 @@
-"""Draw a phantom data set: synthetic chest radiographs in the layout of NIH ChestX-ray14 or of CheXpert.
+"""Generate a phantom data set: synthetic chest radiographs in the layout of NIH ChestX-ray14 or CheXpert.
 
     python -m tools.phantom data/demo
     python -m tools.phantom data/chexpert-phantom --layout chexpert
 
-Every image is a function of the seed, its patient and its number, so the same arguments give the same files. As with
-NIH's labels, which were mined from reports, some labels cannot be seen: `FAINT` of the signs are drawn too weakly. No
-label is swapped at random.
+An image depends only on the seed, its patient and its number, so the same arguments give the same files. As in NIH's
+data set, whose labels were extracted from reports, some findings are invisible: the fraction `FAINT_FRACTION` of the
+signs is too weak. Labels are not changed at random.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from cxr.core.labels import FINDINGS
 from tools.phantom import chexpert, nih
 from tools.phantom.exam import HISTORY, Exam, stream_of
 
-TEST_SHARE = 0.23  # of the images
-ILL_SHARE = 0.6  # of the patients
-PERSISTENCE = 0.85  # of a patient's findings, from image to image
-INCIDENTAL = 0.16  # of the images have a finding that the patient's illness does not explain
-FAINT = 0.1  # of the signs
-MOST_IMAGES = 12  # of one patient
+TEST_FRACTION = 0.23  # of the images
+ILL_FRACTION = 0.6  # of the patients
+PERSISTENCE = 0.85  # probability that an image shows a finding of the patient's illness
+INCIDENTAL_FRACTION = 0.16  # of the images have a finding unrelated to the illness
+FAINT_FRACTION = 0.1  # of the signs are invisible
+MAX_IMAGES = 12  # of one patient
 
-# Findings that one illness brings along, and how likely each is; an illness is drawn with its weight.
+# Illnesses: the weight in random choices, and the probability of each finding.
 ILLNESSES: tuple[tuple[float, dict[str, float]], ...] = (
     (2.8, {"Cardiomegaly": 0.8, "Edema": 0.75, "Effusion": 0.5}),
     (3.0, {"Infiltration": 0.7, "Pneumonia": 0.6, "Consolidation": 0.6, "Effusion": 0.2}),
@@ -55,26 +55,37 @@ Synthetic images: drawn by a program in the layout of CheXpert. No patient exist
 
 
 def main() -> None:
-    """Write the phantom data set that the command line asks for."""
-    arguments = command_line().parse_args()
-    write_phantom(arguments.out, arguments.seed, arguments.images, arguments.size, arguments.layout)
-    print(f"{arguments.out}: {arguments.images} synthetic images")
+    """Generate the data set given by the command line."""
+    args = command_line().parse_args()
+    write_phantom(args.out, args.seed, args.images, args.size, args.layout)
+    print(f"{args.out}: {args.images} synthetic images")
 
 
 def command_line() -> argparse.ArgumentParser:
-    """The command's arguments; their defaults are those of data/demo."""
+    """Return the argument parser; the defaults are those of data/demo."""
     parser = argparse.ArgumentParser("python -m tools.phantom", description=str(__doc__).partition("\n")[0])
-    parser.add_argument("out", type=Path, help="folder to write; must be new or empty")
-    parser.add_argument("--seed", type=int, default=362)
-    parser.add_argument("--images", type=int, default=1200)
-    parser.add_argument("--size", type=int, default=128, help="side of the images, in pixels")
-    parser.add_argument("--layout", choices=list(LAYOUTS), default="nih", help="whose files they look like")
+    parser.add_argument("out", type=Path, help="output folder; must be new or empty")
+    parser.add_argument("--seed", type=int, default=362, help="random seed (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=1200, help="number of images (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels (default: %(default)s)")
+    parser.add_argument("--layout", choices=list(LAYOUTS), default="nih", help="layout of the files")
     return parser
 
 
 def write_phantom(out: Path, seed: int, images: int, size: int, layout: str = "nih") -> None:
-    """Write the whole data set at `out`, or nothing; InputError where `out` is taken or a number makes no sense."""
-    check(out, seed, images, size)
+    """Write the data set to `out`; if an error occurs, nothing is written.
+
+    Args:
+        out: the output folder, new or empty.
+        seed: seed of the random numbers, at least 0.
+        images: number of images, at least 1.
+        size: side of the images, 32 to 1024 pixels.
+        layout: a key of `LAYOUTS`.
+
+    Raises:
+        InputError: if `out` is not empty or a number is out of range.
+    """
+    check_arguments(out, seed, images, size)
     exams = phantom_exams(seed, images)
     with atomic_write(out) as folder:
         folder.mkdir(parents=True)
@@ -83,10 +94,10 @@ def write_phantom(out: Path, seed: int, images: int, size: int, layout: str = "n
         (folder / "SYNTHETIC.txt").write_text(notice, encoding="utf-8")
 
 
-def check(out: Path, seed: int, images: int, size: int) -> None:
-    """Raise InputError for arguments that cannot give a data set."""
+def check_arguments(out: Path, seed: int, images: int, size: int) -> None:
+    """Raise InputError if `out` is not empty or a number is out of range."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not an empty folder; name a new one, or remove it first")
+        raise InputError(f"{out} is not an empty folder; choose another one or remove it")
     if seed < 0:
         raise InputError(f"--seed {seed}: must be 0 or more")
     if images < 1:
@@ -96,7 +107,7 @@ def check(out: Path, seed: int, images: int, size: int) -> None:
 
 
 def phantom_exams(seed: int, images: int) -> list[Exam]:
-    """The first `images` exams of patients 1, 2, 3, ..."""
+    """Return the first `images` exams of consecutive patients, starting with 1."""
     exams: list[Exam] = []
     while len(exams) < images:
         patient = exams[-1].patient + 1 if exams else 1
@@ -105,12 +116,12 @@ def phantom_exams(seed: int, images: int) -> list[Exam]:
 
 
 def patient_exams(seed: int, patient: int) -> list[Exam]:
-    """The exams of one patient; the ill come a little more often, and a little more often get an AP view."""
+    """Return the exams of one patient. Ill patients have slightly more exams and more AP images."""
     random = stream_of(HISTORY, seed, patient)
     sex, age = str(random.choice(["M", "F"])), random.uniform(16, 82)
-    usual = illness(random) if random.random() < ILL_SHARE else {}
+    usual = illness(random) if random.random() < ILL_FRACTION else {}
     exams = []
-    for number in range(min(MOST_IMAGES, 1 + int((0.65 if usual else 0.55) * random.exponential() ** 2))):
+    for number in range(min(MAX_IMAGES, 1 + int((0.65 if usual else 0.55) * random.exponential() ** 2))):
         strengths = findings(usual, random)
         view = "AP" if random.random() < (0.45 if strengths else 0.35) else "PA"
         exams.append(Exam(seed, patient, number, int(age + 0.3 * number), sex, view, strengths))
@@ -118,7 +129,7 @@ def patient_exams(seed: int, patient: int) -> list[Exam]:
 
 
 def illness(random: Generator) -> dict[str, float]:
-    """Findings of an ill patient with their usual severity, in 0..1."""
+    """Return random findings of an ill patient, with their severities in [0, 1]."""
     weights = np.array([weight for weight, _ in ILLNESSES])
     count = random.choice([1, 2], p=[0.5, 0.5])
     chosen = random.choice(len(ILLNESSES), count, replace=False, p=weights / weights.sum())
@@ -127,20 +138,23 @@ def illness(random: Generator) -> dict[str, float]:
 
 
 def findings(usual: dict[str, float], random: Generator) -> dict[str, float]:
-    """Strengths of one image, in the order of FINDINGS: most of what the patient usually has, and new things."""
+    """Return the strength of each finding of one image, in the order of `FINDINGS`.
+
+    An image shows most of the findings `usual` of the patient, and may show an incidental one.
+    """
     present = {finding: severity for finding, severity in usual.items() if random.random() < PERSISTENCE}
-    if random.random() < INCIDENTAL:
+    if random.random() < INCIDENTAL_FRACTION:
         present.setdefault(str(random.choice(FINDINGS)), random.uniform(0.35, 1))
     return {finding: strength(present[finding], random) for finding in FINDINGS if finding in present}
 
 
 def strength(severity: float, random: Generator) -> float:
-    """How strongly one image shows a finding of this severity, in (0, 1]; a few of them too faintly to be seen."""
-    return 0.04 if random.random() < FAINT else float(np.clip(random.normal(severity, 0.12), 0.25, 1))
+    """Return the random strength of a finding in one image, in (0, 1]; a small fraction is invisible."""
+    return 0.04 if random.random() < FAINT_FRACTION else float(np.clip(random.normal(severity, 0.12), 0.25, 1))
 
 
 def test_patients(exams: list[Exam], seed: int) -> set[int]:
-    """Patients drawn until they have `TEST_SHARE` of the images, or just more."""
+    """Return random patients who together have at least the fraction `TEST_FRACTION` of the images."""
     counts = pd.Series([exam.patient for exam in exams]).value_counts(sort=False)
     shuffled = counts.sample(frac=1, random_state=stream_of(HISTORY, seed))
-    return set(shuffled.index[shuffled.cumsum() - shuffled < TEST_SHARE * len(exams)])
+    return set(shuffled.index[shuffled.cumsum() - shuffled < TEST_FRACTION * len(exams)])

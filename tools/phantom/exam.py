@@ -1,4 +1,4 @@
-"""What one image is drawn from: the exam, and the random numbers that belong to it."""
+"""The description of one image to render, and its random numbers."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -12,37 +12,37 @@ from tqdm import tqdm
 
 Result = TypeVar("Result")
 
-# Streams of random numbers; the first number of each key keeps them apart.
+# Independent streams of random numbers: the first number of each key.
 ANATOMY, EXPOSURE, LESION, HISTORY, REPORT = range(5)
 
 
 def stream_of(stream: int, seed: int, *key: int) -> Generator:
-    """Random numbers that depend on these integers alone, never on what was drawn before.
+    """Return a generator that depends on these integers only.
 
-    NumPy pads short keys with zeros, so a last 0 in `key` gives the same numbers as none.
+    NumPy pads short keys with zeros, so a trailing 0 in `key` has no effect.
     """
     return np.random.default_rng([stream, seed, *key])
 
 
 @dataclass(frozen=True)
 class Exam:
-    """One image to draw."""
+    """One image to render, of one patient."""
 
     seed: int
     patient: int
-    number: int  # of the image among the patient's, from 0
+    number: int  # index of the image of this patient
     age: int  # years
     sex: str  # M or F
-    view: str  # PA, or AP: taken at the bedside
-    strengths: Mapping[str, float] = field(default_factory=dict)  # of each positive, in (0, 1]; near 0 it is unseen
+    view: str  # view position: PA, or AP (at the bedside)
+    strengths: Mapping[str, float] = field(default_factory=dict)  # of each finding, in (0, 1]; near 0 it is invisible
 
     def random(self, stream: int, *key: int) -> Generator:
-        """Random numbers that depend on the seed, the patient and `key`, not on which image it is."""
+        """Return a generator that depends on the seed, the patient and `key`, but not on the image."""
         return stream_of(stream, self.seed, self.patient, *key)
 
 
 def map_exams(work: Callable[[Exam], Result], exams: list[Exam]) -> list[Result]:
-    """What `work`, a function that can be pickled, makes of each exam, on all cores."""
+    """Return `work(exam)` for each exam, computed by a process on each core; `work` must be picklable."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        # disable=None: a bar where a terminal watches, nothing where none does.
-        return list(tqdm(pool.map(work, exams, chunksize=16), "draw", len(exams), disable=None, unit=" images"))
+        # disable=None: show the bar only if standard error is a terminal.
+        return list(tqdm(pool.map(work, exams, chunksize=16), "render", len(exams), disable=None, unit=" images"))

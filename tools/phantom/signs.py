@@ -1,8 +1,8 @@
-"""A sign for each finding: what it does to the measures of a chest, and what it adds to its density.
+"""Radiographic signs of each finding: deformations of the chest, and changes of its density.
 
-A reshaping of the chest takes the finding's strength, in (0, 1]. A sign is drawn at full strength, for the caller to
-scale: the X-ray density that it adds, a `Plane` (float64 of shape (size, size)), negative where there is more air than
-before. Signs that subtract `canvas.markings` hide the vessels. Lengths are in sides of the image, about 35 cm.
+A deformation takes the strength of the finding, in (0, 1]. A sign is the X-ray density added at full strength, a
+`Plane`, which the caller scales; it is negative where air replaces tissue. Signs that subtract `canvas.markings` hide
+the vessels. Lengths are fractions of the side of the image, about 35 cm.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from numpy.random import Generator
 from tools.phantom.anatomy import LEFT, RIGHT, Chest
 from tools.phantom.canvas import Canvas, Plane, sigmoid
 
-# --- findings that reshape the chest ----------------------------------------------------------------------------------
+# --- deformations of the chest ----------------------------------------------------------------------------------------
 
 
 def enlarge_heart(chest: Chest, _: Generator, strength: float) -> Chest:
@@ -35,24 +35,24 @@ def overinflate(chest: Chest, _: Generator, strength: float) -> Chest:
 
 
 def lose_volume(chest: Chest, random: Generator, strength: float) -> Chest:
-    """Atelectasis: the hemidiaphragm of its side is pulled up.
+    """Atelectasis: the hemidiaphragm of the affected side is elevated.
 
-    As `atelectasis` does, it draws the side first: from the same random numbers both find the same one.
+    Like `atelectasis`, it chooses the side first, so the same random numbers give the same side.
     """
     return replace(chest, raised=random.choice([RIGHT, LEFT]) * 0.045 * strength)
 
 
-RESHAPES: Mapping[str, Callable[[Chest, Generator, float], Chest]] = {
+DEFORMATIONS: Mapping[str, Callable[[Chest, Generator, float], Chest]] = {
     "Atelectasis": lose_volume,
     "Cardiomegaly": enlarge_heart,
     "Emphysema": overinflate,
 }
 
-# --- findings that add to or take from the density --------------------------------------------------------------------
+# --- changes of the density -------------------------------------------------------------------------------------------
 
 
 def atelectasis(canvas: Canvas, random: Generator) -> Plane:
-    """Plate-like bands at the base, with some haze below them."""
+    """Plate-like bands at the base of a lung, with some haze."""
     side = random.choice([RIGHT, LEFT])
     across, base = side * canvas.chest.width * random.uniform(0.5, 0.65), canvas.chest.dome - 0.045
     density = 0.08 * canvas.haze(across, base + 0.02, 0.1, 0.04)
@@ -65,12 +65,12 @@ def atelectasis(canvas: Canvas, random: Generator) -> Plane:
 
 
 def cardiomegaly(canvas: Canvas, _: Generator) -> Plane:
-    """The heart itself, which `enlarge_heart` has widened; little is added to it."""
+    """Slightly denser heart, which `enlarge_heart` has widened."""
     return 0.02 * canvas.heart()
 
 
 def consolidation(canvas: Canvas, random: Generator) -> Plane:
-    """A dense, even opacity that a fissure cuts off on one side and that hides the vessels."""
+    """A dense, homogeneous opacity that ends at a fissure and hides the vessels."""
     across, down = canvas.spot(random, (0.45, 0.7), (0.3, 0.85))
     width, height, tilt = random.uniform((0.08, 0.07, -0.4), (0.12, 0.1, 0.4))
     border = canvas.ellipse(across, down, width, height, tilt)
@@ -80,7 +80,7 @@ def consolidation(canvas: Canvas, random: Generator) -> Plane:
 
 
 def edema(canvas: Canvas, random: Generator) -> Plane:
-    """Bat wings: haze around both hila, swollen vessels, and short Kerley lines at the lateral bases."""
+    """Batwing haze around both hila, engorged vessels, and Kerley lines at the lateral bases."""
     width, height = random.uniform(0.07, 0.1), random.uniform(0.1, 0.14)
     wings = sum(canvas.haze(side * 0.13, canvas.hilum + 0.02, width, height) for side in (RIGHT, LEFT))
     periphery = sigmoid((canvas.lateral() - 0.8) / 0.02)
@@ -90,7 +90,7 @@ def edema(canvas: Canvas, random: Generator) -> Plane:
 
 
 def effusion(canvas: Canvas, random: Generator) -> Plane:
-    """Fluid at the base: an opaque angle whose upper border, the meniscus, climbs along the lateral wall."""
+    """Fluid at the base, which blunts the costophrenic angle; its meniscus rises along the lateral wall."""
     side = random.choice([RIGHT, LEFT])
     lateral = np.clip(canvas.lateral(side), 0, 1)
     level = canvas.chest.dome + 0.02 - random.uniform(-0.01, 0.09) - 0.08 * lateral**4
@@ -99,7 +99,7 @@ def effusion(canvas: Canvas, random: Generator) -> Plane:
 
 
 def emphysema(canvas: Canvas, random: Generator) -> Plane:
-    """Bullae: dark round holes without vessels, of a thin wall, in lungs that `overinflate` has enlarged."""
+    """Bullae: round lucencies with thin walls and without vessels, in lungs enlarged by `overinflate`."""
     density = np.zeros_like(canvas.down)
     for _ in range(random.integers(1, 4)):
         radius = random.uniform(0.03, 0.06)
@@ -109,15 +109,15 @@ def emphysema(canvas: Canvas, random: Generator) -> Plane:
 
 
 def fibrosis(canvas: Canvas, random: Generator) -> Plane:
-    """A net of fine lines at the bases and the periphery of both lungs."""
+    """A reticular pattern at the bases and the periphery of both lungs."""
     net = canvas.line(canvas.texture(random, 0.024), 0.3) + canvas.line(canvas.texture(random, 0.035), 0.2)
     periphery = 0.35 + 0.65 * sigmoid((canvas.lateral() - 0.55) / 0.1)
-    place = periphery * canvas.haze(0, canvas.chest.dome, 1.0, random.uniform(0.1, 0.2))
-    return 0.165 * net * place * canvas.air
+    region = periphery * canvas.haze(0, canvas.chest.dome, 1.0, random.uniform(0.1, 0.2))
+    return 0.165 * net * region * canvas.air
 
 
 def hernia(canvas: Canvas, random: Generator) -> Plane:
-    """A stomach behind the heart: a dense round wall with an air-fluid level."""
+    """Hiatal hernia: a round opacity with an air-fluid level behind the heart."""
     radius, across = random.uniform(0.055, 0.085), random.uniform(-0.02, 0.06)
     down = canvas.chest.dome - 0.5 * radius
     border = canvas.ellipse(across, down, 1.15 * radius, radius)
@@ -126,7 +126,7 @@ def hernia(canvas: Canvas, random: Generator) -> Plane:
 
 
 def infiltration(canvas: Canvas, random: Generator) -> Plane:
-    """Several hazy patches without borders, in one lung or both."""
+    """Several ill-defined hazy patches in one or both lungs."""
     density = np.zeros_like(canvas.down)
     for _ in range(random.integers(3, 6)):
         spread = random.uniform(0.03, 0.06)
@@ -135,7 +135,7 @@ def infiltration(canvas: Canvas, random: Generator) -> Plane:
 
 
 def mass(canvas: Canvas, random: Generator) -> Plane:
-    """A round, lobulated opacity, wider than 3 cm (0.085)."""
+    """A round, lobulated opacity of more than 3 cm (0.085)."""
     across, down = canvas.spot(random, (0.4, 0.75), (0.2, 0.8))
     radius = random.uniform(0.046, 0.075)
     border = canvas.ellipse(across, down, radius, radius * random.uniform(0.85, 1.15))
@@ -144,7 +144,7 @@ def mass(canvas: Canvas, random: Generator) -> Plane:
 
 
 def nodule(canvas: Canvas, random: Generator) -> Plane:
-    """One to three small round opacities, under 3 cm wide."""
+    """One to three round opacities of less than 3 cm."""
     density = np.zeros_like(canvas.down)
     for _ in range(random.integers(1, 4)):
         radius = random.uniform(0.02, 0.032)
@@ -162,7 +162,7 @@ def pleural_thickening(canvas: Canvas, random: Generator) -> Plane:
 
 
 def pneumonia(canvas: Canvas, random: Generator) -> Plane:
-    """A patchy lobar opacity in which the bronchi, still full of air, branch as dark lines."""
+    """A patchy lobar opacity with air bronchograms."""
     across, down = canvas.spot(random, (0.4, 0.65), (0.55, 0.9))
     lobe = canvas.haze(across, down, random.uniform(0.07, 0.1), random.uniform(0.06, 0.09))
     patches = sigmoid(2 * canvas.texture(random, 0.028) + 0.8)
@@ -172,7 +172,7 @@ def pneumonia(canvas: Canvas, random: Generator) -> Plane:
 
 
 def pneumothorax(canvas: Canvas, random: Generator) -> Plane:
-    """A dark rim without vessels outside a thin pleural line, widest over the apex."""
+    """A dark rim without vessels outside a thin pleural line, widest at the apex."""
     side = random.choice([RIGHT, LEFT])
     collapsed = canvas.lung(side, inset=random.uniform(0.025, 0.08), drop=random.uniform(0.04, 0.13))
     whole = canvas.lung(side)

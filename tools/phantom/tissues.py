@@ -1,6 +1,6 @@
-"""The density of a chest without findings, tissue by tissue.
+"""X-ray density of the tissues of a normal chest.
 
-Every function returns a `Plane`, float64 of shape (size, size), of X-ray density: 0 is air, about 1 the abdomen.
+Every function returns a `Plane` of densities, on a scale from air (0) to the abdomen (about 1).
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from tools.phantom.canvas import Canvas, Plane, sigmoid
 
 
 def normal_chest(canvas: Canvas, random: Generator) -> Plane:
-    """All tissues, less what the air in the lungs takes away."""
+    """All tissues, minus the density that the air in the lungs replaces."""
     tissue = body(canvas) + midline(canvas) + soft_shadows(canvas, random)
     return tissue - canvas.chest.air * canvas.air + ribs(canvas) + shoulders(canvas) + canvas.markings
 
@@ -28,7 +28,7 @@ def body(canvas: Canvas) -> Plane:
 
 
 def midline(canvas: Canvas) -> Plane:
-    """The spine with its discs and the hila, less the air of the trachea."""
+    """The spine with its discs, the hila, and the air in the trachea."""
     x, y = canvas.across, canvas.down
     discs = 0.02 * np.cos(2 * np.pi * y / (0.8 * canvas.chest.rib_spacing))
     spine = canvas.inside(0.6 * (0.04 - np.abs(x))) * (0.09 + discs)
@@ -38,26 +38,26 @@ def midline(canvas: Canvas) -> Plane:
 
 
 def ribs(canvas: Canvas) -> Plane:
-    """Posterior arcs, nearly level, and fainter anterior ones that fall towards the sternum; both repeat downwards."""
+    """Nearly horizontal posterior arcs, and fainter anterior arcs that descend towards the sternum."""
     chest, side = canvas.chest, np.abs(canvas.across)
     lateral = side / (chest.width + 0.015)
     cage = canvas.inside(chest.width + 0.012 - side) * sigmoid((canvas.down - chest.apex) / 0.01)
-    cage *= np.maximum(canvas.air, 0.35) * sigmoid((lateral - 0.12) / 0.03)  # faint where there is no air beside them
+    cage *= np.maximum(canvas.air, 0.35) * sigmoid((lateral - 0.12) / 0.03)  # low contrast outside the lungs
     posterior = canvas.down + 0.05 * np.sin(np.pi * np.minimum(lateral, 1)) - chest.rib_slope * lateral**2
     anterior = canvas.down - 0.17 * (1 - np.minimum(lateral, 1)) ** 0.8 - 0.02
-    bony = sigmoid((lateral - 0.4) / 0.04)  # nearer to the sternum the anterior ends are cartilage, which is not seen
+    bony = sigmoid((lateral - 0.4) / 0.04)  # the cartilage near the sternum is invisible
     arcs = _arc(posterior, chest.rib_spacing) + 0.5 * _arc(anterior, chest.rib_spacing) * bony
     return chest.rib_density * cage * arcs * sigmoid((0.93 - canvas.down) / 0.02)
 
 
 def _arc(height: Plane, spacing: float) -> Plane:
-    """Bands 0.4 of `spacing` wide with dense borders, as cortical bone has."""
+    """Bands of the width 0.4 `spacing` with dense borders, like cortical bone."""
     phase = np.abs((height / spacing) % 1 - 0.5)
     return sigmoid((0.2 - phase) / 0.04) * (0.7 + 0.5 * (phase / 0.2) ** 2)
 
 
 def shoulders(canvas: Canvas) -> Plane:
-    """Clavicles, humeral heads and the blades of the scapulae."""
+    """Clavicles, humeral heads and scapulae."""
     chest, side = canvas.chest, np.abs(canvas.across)
     lateral = (side - 0.035) / 0.4
     collar = canvas.down - (chest.apex + 0.075 - 0.09 * lateral - 0.018 * np.sin(2 * np.pi * lateral))
@@ -68,7 +68,7 @@ def shoulders(canvas: Canvas) -> Plane:
 
 
 def soft_shadows(canvas: Canvas, random: Generator) -> Plane:
-    """What lies over lungs and abdomen: breasts, the air under the left dome, bowel gas."""
+    """Breasts, the gastric bubble below the left dome, and bowel gas."""
     chest = canvas.chest
     breasts = canvas.pair(0.2, chest.dome - 0.06, 0.15, 0.15)
     density = chest.breast * canvas.inside(breasts) * np.clip(0.4 + 6 * breasts, 0, 1)
