@@ -59,6 +59,7 @@ def test_rows_are_the_images_in_the_order_of_the_sample(folder: Path) -> None:
     assert names_in(folder)[0] > names_in(folder)[-1]
 
 
+@pytest.mark.slow
 def test_the_file_is_identical_to_that_of_numpy_save(folder: Path) -> None:
     resize.main()
     np.save(folder / "again.npy", np.load(IMAGES))

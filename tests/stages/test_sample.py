@@ -144,6 +144,7 @@ def test_an_invalid_list_keeps_the_previous_sample(folder: Path) -> None:
         assert (folder / name).read_bytes() == before[name]
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_40_000_of_the_real_images_keep_every_prevalence(real_table: pd.DataFrame, seed: int) -> None:

@@ -189,6 +189,7 @@ def assert_prevalence_kept(table: pd.DataFrame, split_of_image: pd.Series, sizes
         assert found[:, CLASSES.index("Hernia")].sum() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_real_images_are_28_000_and_6_000_and_6_000(real_table: pd.DataFrame, seed: int) -> None:

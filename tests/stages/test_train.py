@@ -30,6 +30,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 def test_each_member_is_trained_and_each_epoch_has_a_row(folder: Path) -> None:
     write_planted_params(folder, models=[MODEL, "test_efficientnet"], seeds=[1, 2], epochs=2)
     train.main()
@@ -45,6 +46,7 @@ def test_each_member_is_trained_and_each_epoch_has_a_row(folder: Path) -> None:
     assert description["params"]["lr"] == 0.003
 
 
+@pytest.mark.slow
 def test_only_a_new_member_is_trained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_planted_params(folder, seeds=[1], epochs=1)
     train.main()

@@ -235,6 +235,7 @@ def test_every_tta_view_is_that_of_predict(project: Path) -> None:
     np.testing.assert_allclose(found, other.calibrate(other.predict(images)), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "architecture",
     [
@@ -260,6 +261,7 @@ def test_other_architectures_are_exported_and_have_no_thresholds_without_decisio
     assert (values["calibrated"], values["thresholds"], values["synthetic"]) == ("false", "null", "null")
 
 
+@pytest.mark.slow
 def test_efficientnet_b3_at_300_pixels_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = tmp_path / "a.safetensors"
