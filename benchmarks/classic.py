@@ -47,7 +47,7 @@ def main() -> None:
 def time_epochs(folder: Path, minutes: float, *, toy: bool) -> None:
     """Train for `minutes`; print the time per epoch and the estimated time of 50 epochs."""
     train_images = 400 if toy else 28_000
-    write_project(folder, train_images, 100 if toy else 6_000, toy=toy)
+    write_classic_project(folder, train_images, 100 if toy else 6_000, toy=toy)
     ends = [seconds for seconds, line in run_train(folder, 60 * minutes) if line.startswith("epoch")]
     durations = [end - start for start, end in pairwise(ends)]
     if not durations:
@@ -62,7 +62,7 @@ def time_epochs(folder: Path, minutes: float, *, toy: bool) -> None:
 
 def compare_runs(folder: Path, *, toy: bool) -> None:
     """Train three times, once with an interruption; print the hash of each network, and exit with 1 if they differ."""
-    write_project(folder, 200 if toy else 2000, 60 if toy else 500, toy=toy, epochs=3)
+    write_classic_project(folder, 200 if toy else 2000, 60 if toy else 500, toy=toy, epochs=3)
     hashes = {}
     for name, interrupt in (("first", False), ("second", False), ("killed and resumed", True)):
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -77,7 +77,7 @@ def compare_runs(folder: Path, *, toy: bool) -> None:
     print("the bytes are equal")
 
 
-def write_project(folder: Path, train: int, val: int, *, toy: bool, epochs: int = EPOCHS) -> None:
+def write_classic_project(folder: Path, train: int, val: int, *, toy: bool, epochs: int = EPOCHS) -> None:
     """Write the parameters, and the data if they are missing."""
     if not (folder / "data/images.npy").exists():
         write_training_data(folder, train, val, 32 if toy else 300)

@@ -57,7 +57,7 @@ def main() -> None:
     files = gray_originals() if args.originals else sorted((ROOT / "data/demo/images").glob("*.png"))[:1000]
     print_machine(("torch", "timm", "numba"))
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
-        write_project(Path(), files)
+        write_predict_project(Path(), files)
         for stage in ("resize", "evaluate"):
             run_module(f"stages.{stage}")
         names = [str(path) for path in sorted(Path("raw/images").iterdir())]
@@ -73,7 +73,7 @@ def gray_originals() -> list[Path]:
     return [path for path in sorted(ORIGINALS.glob("*.png")) if is_gray(path.read_bytes())]
 
 
-def write_project(folder: Path, files: Sequence[Path]) -> None:
+def write_predict_project(folder: Path, files: Sequence[Path]) -> None:
     """Write the inputs of resize and evaluate: links to `files`, random labels, and half of the patients in test."""
     table, models = sample_table(len(files)), folder / MODELS
     (folder / "raw/images").mkdir(parents=True)

@@ -146,7 +146,7 @@ def run_stage(files: list[bytes], count: int) -> None:
     """Run the stage resize on `count` links to `files`; print its time and peak memory."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_project(folder, files, count)
+        write_resize_project(folder, files, count)
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         start = time.perf_counter()
         process = subprocess.Popen([sys.executable, "-m", "stages.resize"], cwd=folder, env=environment)
@@ -160,7 +160,7 @@ def run_stage(files: list[bytes], count: int) -> None:
     )
 
 
-def write_project(folder: Path, files: list[bytes], count: int) -> None:
+def write_resize_project(folder: Path, files: list[bytes], count: int) -> None:
     """Write the inputs of the stage: `count` images, each a link to one of `files`, the table and the parameters."""
     (folder / "originals").mkdir()
     (folder / "raw/images").mkdir(parents=True)
