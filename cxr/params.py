@@ -1,7 +1,7 @@
-"""The model of the whole of `params.yaml`, for tools. No stage imports it: each reads the parameters of its package.
+"""The model of the complete `params.yaml`, for tools. Stages import the parameters of their own package instead.
 
-`python -m cxr.params` checks the file. DVC runs no stage whose own parameters are unchanged, so `dvc repro` alone does
-not notice an unknown parameter.
+`python -m cxr.params` checks the file. `dvc repro` alone does not detect an unknown parameter, since DVC skips stages
+whose own parameters are unchanged.
 """
 
 from cxr.core.errors import run_as_script

@@ -1,4 +1,4 @@
-"""CheXpert's layout through all five stages, by changing parameters alone."""
+"""All five stages on a data set in the layout of CheXpert, which needs a change of parameters only."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ SIDE = 32
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which all stages have run on a phantom set of 150 studies."""
+    """A folder in which all stages have run on a synthetic data set of 150 studies."""
     folder = tmp_path_factory.mktemp("chexpert")
     write_phantom(folder / "raw", seed=1, images=150, size=SIDE, layout="chexpert")
     (folder / "data/weights").mkdir(parents=True)
@@ -42,13 +42,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_official_split_is_its_own(folder: Path) -> None:
+def test_the_official_split_is_used(folder: Path) -> None:
     split = pd.read_csv(folder / "data/split.csv")
     assert (split["split"] == "test").equals(split["image"].str.startswith("valid/"))
     assert len(split) == 150
 
 
-def test_doubts_and_foreign_classes_are_unknown(folder: Path) -> None:
+def test_uncertain_labels_and_classes_of_nih_only_are_unknown(folder: Path) -> None:
     sample = pd.read_csv(folder / "data/sample.csv")
     raw = pd.concat([pd.read_csv(folder / "raw" / name) for name in ("train.csv", "valid.csv")])
     raw = raw[raw["Frontal/Lateral"] == "Frontal"]
@@ -59,10 +59,10 @@ def test_doubts_and_foreign_classes_are_unknown(folder: Path) -> None:
     assert sample[list(SHARED.values())].isna().any(axis=None)
 
 
-def test_only_shared_classes_are_measured(folder: Path) -> None:
-    headline = json.loads((folder / "metrics/test.json").read_text())["auroc"]
-    assert {name for name in CLASSES if headline[name] is not None} <= set(SHARED.values())
-    assert headline["classes_in_mean_15"] == sum(headline[name] is not None for name in CLASSES) > 4
+def test_only_shared_classes_have_metrics(folder: Path) -> None:
+    auroc = json.loads((folder / "metrics/test.json").read_text())["auroc"]
+    assert {name for name in CLASSES if auroc[name] is not None} <= set(SHARED.values())
+    assert auroc["classes_in_mean_15"] == sum(auroc[name] is not None for name in CLASSES) > 4
     classes = json.loads((folder / "metrics/classes.json").read_text())["classes"]
     sample = read_sample(folder / "data/sample.csv")
     in_test = sample[sample["image"].str.startswith("valid/")]
@@ -71,7 +71,7 @@ def test_only_shared_classes_are_measured(folder: Path) -> None:
     }
 
 
-def test_nothing_is_predicted_that_was_not_learned(folder: Path) -> None:
+def test_untrained_classes_have_no_predictions(folder: Path) -> None:
     predictions = pd.read_csv(folder / "data/predictions.csv")
     assert predictions[UNSHARED].isna().all(axis=None)
     assert predictions[list(SHARED.values())].notna().all(axis=None)
@@ -80,16 +80,19 @@ def test_nothing_is_predicted_that_was_not_learned(folder: Path) -> None:
     assert {name for name, value in thresholds.items() if value is None} == set(UNSHARED)
 
 
-def test_the_report_says_what_it_does_not_know(folder: Path) -> None:
+def test_the_report_marks_undefined_values(folder: Path) -> None:
     report = (folder / "plots/report.html").read_text()
-    assert "not defined" in report
+    assert "undefined" in report
     assert ">nan" not in report
     assert "nan," not in report
 
 
-def test_split_names_the_classes_that_nobody_knows(folder: Path) -> None:
+def test_split_warns_of_classes_without_labels(folder: Path) -> None:
     done = run_stage("split", folder)
-    assert f"no image has a known label of {', '.join(UNSHARED)}: no network learns these" in done.stderr
+    assert (
+        f"no image has a known label of {', '.join(UNSHARED)}: the networks are not trained on these classes"
+        in done.stderr
+    )
 
 
 def test_predict_gives_no_probability_for_untrained_classes(folder: Path) -> None:

@@ -19,7 +19,7 @@ from cxr.evaluation.metrics import auroc
 from tests.fixtures.predictions import tables
 from tests.fixtures.project import ROOT, commit, run
 from tests.fixtures.stages import error_of, files_in
-from tests.fixtures.terminal import assert_time_left, play_terminal
+from tests.fixtures.terminal import assert_bar_shown, simulate_terminal
 from tools.compare import (
     as_json,
     check,
@@ -239,9 +239,9 @@ def test_a_class_without_positives_gives_a_warning_and_has_no_values(
 
 def test_a_terminal_shows_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxr.core.progress.DELAY", 0)
-    terminal = play_terminal(monkeypatch)
+    terminal = simulate_terminal(monkeypatch)
     compare(make_test_set("a"), make_test_set("b"), 299)
-    assert_time_left(terminal.getvalue(), "bootstrap")
+    assert_bar_shown(terminal.getvalue(), "bootstrap")
 
 
 def test_exchanging_the_revisions_reverses_the_verdict() -> None:

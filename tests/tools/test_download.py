@@ -24,7 +24,7 @@ from tests.fixtures.faulty_server import FaultyServer, serving
 from tests.fixtures.nih_folder import numbered_rows, write_nih
 from tests.fixtures.project import ROOT
 from tests.fixtures.stages import error_of, files_in, write_params
-from tests.fixtures.terminal import assert_time_left, play_terminal
+from tests.fixtures.terminal import assert_bar_shown, simulate_terminal
 from tools.download import command, disk_space, import_local, sources, transfer
 from tools.download.archives import check_member_paths, tar_to_zip
 from tools.download.sources import Source
@@ -265,11 +265,11 @@ def test_pauses_double_and_respect_retry_after(
 def test_a_terminal_shows_a_bar_with_the_remaining_time(
     server: FaultyServer, get: Getter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    terminal = play_terminal(monkeypatch)
+    terminal = simulate_terminal(monkeypatch)
     server.faults[FIRST] = ["wrong", "slow"]
     get()
     for what in ("download", "download and convert"):
-        assert_time_left(terminal.getvalue(), what)
+        assert_bar_shown(terminal.getvalue(), what)
         assert terminal.getvalue().rpartition(f"{what}: ")[2].startswith("100%")
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cxr.core.errors import InputError
 from cxr.core.labels import CLASSES, FINDINGS, NO_FINDING
-from tests.fixtures.terminal import assert_time_left, play_terminal
+from tests.fixtures.terminal import assert_bar_shown, simulate_terminal
 from tools.phantom.dataset import command_line, phantom_exams, write_phantom
 from tools.phantom.nih import BOX_LABELS, image_name, image_table
 from tools.phantom.radiograph import NIH_SIDE, render
@@ -47,9 +47,9 @@ def names(path: Path) -> list[str]:
 
 
 def test_the_same_arguments_give_the_same_bytes(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = play_terminal(monkeypatch)
+    terminal = simulate_terminal(monkeypatch)
     write_phantom(tmp_path / "again", seed=1, images=IMAGES, size=SIZE)
-    assert_time_left(terminal.getvalue(), "render")
+    assert_bar_shown(terminal.getvalue(), "render")
     files = [str(path.relative_to(phantom)) for path in sorted(phantom.rglob("*")) if path.is_file()]
     assert len(files) == IMAGES + 5
     assert filecmp.cmpfiles(phantom, tmp_path / "again", files, shallow=False)[0] == files

@@ -1,4 +1,4 @@
-"""Pretrained weights from a file, and from a hub that is played; the real one has never been asked."""
+"""Pretrained weights from a file and from a simulated hub; the real hub is never contacted."""
 
 import subprocess
 import sys
@@ -21,23 +21,23 @@ from tools import weights
 MODEL = "test_resnet"
 
 
-def trained() -> nn.Module:
+def pretrained_model() -> nn.Module:
     torch.manual_seed(3)
     return timm.create_model(MODEL)
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["weights", *words])
+def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["weights", *arguments])
     weights.main()
 
 
-def play_hub(monkeypatch: pytest.MonkeyPatch, reply: nn.Module | Exception) -> None:
-    """A hub that sends `reply`, or fails with it."""
-    really = timm.create_model
+def simulate_hub(monkeypatch: pytest.MonkeyPatch, reply: nn.Module | Exception) -> None:
+    """Replace timm's hub by one that returns `reply`, or raises it."""
+    original = timm.create_model
 
     def create(model: str, pretrained: bool = False, **options: Any) -> nn.Module:
         if not pretrained or options:
-            return really(model, pretrained=pretrained, **options)
+            return original(model, pretrained=pretrained, **options)
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -45,44 +45,44 @@ def play_hub(monkeypatch: pytest.MonkeyPatch, reply: nn.Module | Exception) -> N
     monkeypatch.setattr(timm, "create_model", create)
 
 
-def assert_training_starts_from(path: Path, network: nn.Module) -> None:
+def assert_training_reads(path: Path, network: nn.Module) -> None:
     built = build_classifier(Architecture(MODEL, 3, 32), path).backbone.state_dict()
     for name, tensor in network.state_dict().items():
         if not name.startswith("fc."):
             assert torch.equal(built[name], tensor), name
 
 
-def test_what_the_hub_sends_is_what_training_starts_from(
+def test_weights_from_the_hub_are_read_by_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network = trained()
-    play_hub(monkeypatch, network)
+    network = pretrained_model()
+    simulate_hub(monkeypatch, network)
     monkeypatch.chdir(tmp_path)
-    call(monkeypatch, MODEL)
+    run_command(monkeypatch, MODEL)
     path = Path(f"data/weights/{MODEL}.safetensors")
     assert files_in(tmp_path) == {str(path)}
-    said = capsys.readouterr().out
-    assert said.startswith(f"{path}: ")
-    assert sha256(path) in said
-    assert said.endswith(f"next: dvc exp run -S 'models=[{MODEL}]' -S weights=imagenet -S in_chans=3\n")
-    assert_training_starts_from(path, network)
+    output = capsys.readouterr().out
+    assert output.startswith(f"{path}: ")
+    assert sha256(path) in output
+    assert output.endswith(f"next: dvc exp run -S 'models=[{MODEL}]' -S weights=imagenet -S in_chans=3\n")
+    assert_training_reads(path, network)
     before = path.read_bytes()
-    call(monkeypatch, MODEL)
+    run_command(monkeypatch, MODEL)
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["mine.safetensors", "mine.pth"])
-def test_a_file_that_somebody_has_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    network = trained()
+def test_weights_from_a_file_are_read_by_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    network = pretrained_model()
     if name.endswith(".pth"):
         torch.save(network.state_dict(), tmp_path / name)
     else:
         save_file(network.state_dict(), tmp_path / name)
-    call(monkeypatch, MODEL, "--from", str(tmp_path / name), "--to", str(tmp_path / "to"))
+    run_command(monkeypatch, MODEL, "--from", str(tmp_path / name), "--to", str(tmp_path / "to"))
     path = tmp_path / "to" / f"{MODEL}.safetensors"
     written = load_file(path)
     assert written.keys() == network.state_dict().keys()
-    assert_training_starts_from(path, network)
+    assert_training_reads(path, network)
 
 
 @pytest.mark.parametrize(
@@ -90,36 +90,37 @@ def test_a_file_that_somebody_has_gives_the_same(tmp_path: Path, monkeypatch: py
     [FileNotFoundError("not found on the Hub\nsecond line"), ConnectionError("no route"), RuntimeError("bad hash")],
     ids=["offline", "connection", "hash"],
 )
-def test_a_hub_out_of_reach_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
-    play_hub(monkeypatch, failure)
+def test_an_unreachable_hub_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+    simulate_hub(monkeypatch, failure)
     with pytest.raises(InputError) as raised:
-        call(monkeypatch, MODEL, "--to", str(tmp_path))
+        run_command(monkeypatch, MODEL, "--to", str(tmp_path))
     message = str(raised.value)
-    assert message.startswith(f"timm's hub did not give the weights of {MODEL} ({str(failure).splitlines()[0]})")
+    reason = str(failure).replace("\n", " ")
+    assert message.startswith(f"cannot download the weights of {MODEL} from timm's hub ({reason})")
     assert "--from" in message
     assert "\n" not in message
     assert files_in(tmp_path) == set()
 
 
-def test_mistakes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_errors_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "other.safetensors"
     save_file(timm.create_model("test_efficientnet").state_dict(), other)
     nonsense = tmp_path / "nonsense.pth"
     nonsense.write_bytes(b"nothing of the kind")
-    for words, message in (
+    for arguments, message in (
         (["seresnet18"], "no pretrained weights of seresnet18"),
         (["efficientnetb3"], "did you mean .*efficientnet_b3"),
-        ([MODEL, "--from", str(tmp_path / "nonesuch")], "there is no such file"),
-        ([MODEL, "--from", str(other)], "other.safetensors does not hold weights of test_resnet"),
-        ([MODEL, "--from", str(nonsense)], "nonsense.pth does not hold weights of test_resnet"),
-        ([MODEL, "test_vit", "--from", str(other)], "one file holds one network, and 2 are named"),
+        ([MODEL, "--from", str(tmp_path / "nonesuch")], "file not found"),
+        ([MODEL, "--from", str(other)], "other.safetensors does not contain weights of test_resnet"),
+        ([MODEL, "--from", str(nonsense)], "nonsense.pth does not contain weights of test_resnet"),
+        ([MODEL, "test_vit", "--from", str(other)], "a file has the weights of one model, but 2 are given"),
     ):
         with pytest.raises(InputError, match=message):
-            call(monkeypatch, *words, "--to", str(tmp_path / "to"))
+            run_command(monkeypatch, *arguments, "--to", str(tmp_path / "to"))
     assert not (tmp_path / "to").exists()
 
 
-def test_a_mistake_ends_with_one_line_and_exit_code_1() -> None:
+def test_a_user_error_is_one_line_with_exit_code_1() -> None:
     command = [sys.executable, "-m", "tools.weights", "seresnet18"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert error_of(done).startswith("error: timm ")

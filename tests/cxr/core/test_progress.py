@@ -3,18 +3,18 @@ import sys
 import pytest
 
 from cxr.core import progress
-from tests.fixtures.terminal import assert_time_left, play_terminal
+from tests.fixtures.terminal import assert_bar_shown, simulate_terminal
 
 
 def test_a_terminal_shows_the_remaining_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "DELAY", 0)
-    terminal = play_terminal(monkeypatch)
+    terminal = simulate_terminal(monkeypatch)
     assert list(progress.progress(iter("abc"), "read", 3, "letters")) == ["a", "b", "c"]
-    assert_time_left(terminal.getvalue(), "read")
+    assert_bar_shown(terminal.getvalue(), "read")
 
 
 def test_a_short_iteration_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = play_terminal(monkeypatch)
+    terminal = simulate_terminal(monkeypatch)
     assert list(progress.progress(iter("abc"), "read", 3, "letters")) == ["a", "b", "c"]
     assert not terminal.getvalue().strip()
 
