@@ -37,9 +37,9 @@ from cxr.inference.tta import tta_views
 from cxr.models.device import init_device
 from cxr.models.image_store import ImageStore, open_images
 from cxr.models.members import list_members
-from cxr.reporting.examples import Predicted, collect_examples
+from cxr.reporting.examples import collect_examples
 from cxr.reporting.output import write_plots
-from cxr.reporting.report import Run
+from cxr.reporting.run import Run
 
 BOOTSTRAP_SEED = 1
 
@@ -74,16 +74,16 @@ def main() -> None:
     metrics.write(METRICS)
     print_summary(metrics)
 
-    predicted = calibrate(test, decisions)
     run = Run(
-        predicted=predicted,
-        samples=collect_examples(predicted, images, test_rows, classifiers),
+        test=test,
+        decisions=decisions,
         metrics=metrics,
+        examples=collect_examples(test, decisions, images, test_rows, classifiers),
         sample=sample,
         official=nih.read_lists(params.raw_dir),
-        networks={str(one.member): one.description for one in members},
+        members={str(one.member): one.description for one in members},
         params=params.model_dump(mode="json", exclude={"raw_dir"}),
-        curves=pd.read_csv(CURVES),
+        training=pd.read_csv(CURVES),
         boxes=boxes,
     )
     write_plots(run, lambda index: images[test_rows[index]], PLOTS)
@@ -106,12 +106,6 @@ def fit_on_val(val: Predictions, members: Sequence[LoadedMember], params: Evalua
         tta=params.tta,
         synthetic=is_synthetic(params.raw_dir),
     )
-
-
-def calibrate(test: Predictions, decisions: Decisions) -> Predicted:
-    """Return the test images with the probabilities before and after calibration."""
-    after = decisions.calibration.apply(test.probabilities)
-    return Predicted(test.table, test.labels, test.probabilities, after, decisions.calibrated_thresholds)
 
 
 def print_summary(metrics: PredictionMetrics) -> None:

@@ -1,4 +1,4 @@
-"""The report in a real browser, Debian's chromium; skipped by name where there is none."""
+"""The report in Chromium; skipped with a reason if it is not installed."""
 
 import json
 import re
@@ -9,16 +9,17 @@ from typing import NamedTuple
 import pytest
 
 from cxr.core.labels import CLASSES
-from cxr.reporting.report import Run, write_report
-from cxr.reporting.svg import format_ci
+from cxr.reporting.report import write_report
+from cxr.reporting.run import Run
+from cxr.reporting.text import format_ci
 from tests.fixtures.browser import CHROMIUM, OPTIONS, PHONE, WIDE
 from tests.fixtures.reported import make_run
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None,
-    reason="NO BROWSER: the report was not tried in one; `apt-get install chromium` (as .ci/run does) and test again",
+    reason="NO BROWSER: the report is not tested in a browser; run `apt-get install chromium`, as .ci/run does",
 )
-# Nothing of its own that a browser would do besides showing the page.
+# Disable everything that a browser does besides showing the page.
 QUIET = (
     *OPTIONS,
     "--headless",
@@ -28,10 +29,10 @@ QUIET = (
     "--allow-file-access-from-files",
     "--host-resolver-rules=MAP * ~NOTFOUND",
 )
-# What chromium's log calls the initiator of what it asks for by itself, as the time.
-NO_PAGE = "not an origin"
+# The initiator of Chromium's own requests in its log.
+NO_ORIGIN = "not an origin"
 SCROLLBAR = 20  # pixels
-# A window is never as narrow as a phone; a frame may be.
+# Windows have a minimum width that is wider than a phone; frames have none.
 FRAME = """<iframe src="{name}" width="{width}" height="900" style="border: 0"></iframe><script>onload = () => {{
 const page = document.querySelector("iframe").contentDocument.documentElement;
 document.body.dataset.widths = [page.scrollWidth, page.clientWidth].join();
@@ -39,15 +40,15 @@ document.body.dataset.widths = [page.scrollWidth, page.clientWidth].join();
 
 
 class Visit(NamedTuple):
-    """What came of opening a page."""
+    """The result of opening a page."""
 
-    page: str  # the document as the browser has it
+    page: str  # the DOM as HTML
     console: list[str]
     requests: set[str]  # to the network
 
 
 def visit(path: Path) -> Visit:
-    """Open the file at `path` and wait until all of it is loaded."""
+    """Open the file at `path` and wait until it is loaded."""
     log = path.with_suffix(".netlog")
     profile = path.with_suffix(".profile")
     options = [f"--log-net-log={log}", f"--user-data-dir={profile}", f"--window-size={WIDE},1000", "--dump-dom"]
@@ -57,7 +58,7 @@ def visit(path: Path) -> Visit:
     assert done.returncode == 0, done.stderr
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     started = [event.get("params", {}) for event in json.loads(log.read_text(encoding="utf-8"))["events"]]
-    requests = {params["url"] for params in started if params.get("initiator", NO_PAGE) != NO_PAGE}
+    requests = {params["url"] for params in started if params.get("initiator", NO_ORIGIN) != NO_ORIGIN}
     return Visit(done.stdout, console, requests)
 
 
@@ -72,18 +73,16 @@ def report(run: Run, tmp_path: Path) -> Path:
     return tmp_path / "report.html"
 
 
-def test_the_report_opens_without_an_error_or_a_request_and_shows_the_metrics_numbers(run: Run, report: Path) -> None:
+def test_the_report_opens_without_errors_or_requests_and_shows_the_metrics(run: Run, report: Path) -> None:
     page, console, requests = visit(report)
     assert console == []
     assert requests == set()
     for name in CLASSES:
         (row,) = re.findall(rf'<tr id="auroc-{name.replace(" ", "_")}">(.*?)</tr>', page, re.DOTALL)
-        assert format_ci(run.metrics.intervals.auroc[name]) in re.findall(
-            r'<span class="number">(.*?)</span>', row
-        )
+        assert format_ci(run.metrics.intervals.auroc[name]) in re.findall(r'<span class="number">(.*?)</span>', row)
 
 
-def test_an_error_and_a_request_would_be_found(tmp_path: Path) -> None:
+def test_errors_and_requests_are_detected(tmp_path: Path) -> None:
     path = tmp_path / "bad.html"
     path.write_text('<img src="http://example.org/a.png"><script>nothing.here()</script>', encoding="utf-8")
     _, console, requests = visit(path)
@@ -92,7 +91,7 @@ def test_an_error_and_a_request_would_be_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [PHONE, WIDE])
-def test_the_page_itself_never_scrolls_sideways(report: Path, width: int) -> None:
+def test_the_page_does_not_scroll_horizontally(report: Path, width: int) -> None:
     html = report.read_text(encoding="utf-8").replace("<details>", "<details open>")
     report.write_text(html, encoding="utf-8")
     frame = report.with_name("frame.html")

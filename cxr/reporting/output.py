@@ -1,58 +1,42 @@
-"""Write the folder `plots/`: CSV tables for `dvc plots`, PNGs, and the HTML report."""
+"""The contents of `plots/`."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cxr.core.files import atomic_write
 from cxr.core.progress import progress
-from cxr.evaluation.schema import Classes
 from cxr.reporting import plots
-from cxr.reporting.report import Run, write_report
+from cxr.reporting.report import write_report
+from cxr.reporting.run import Run
 
 
-def write_plots(run: Run, read_image: Callable[[int], NDArray[np.uint8]], path: Path) -> None:
-    """Write all plots and the report into the folder `path`.
+def write_plots(run: Run, test_image: Callable[[int], NDArray[np.uint8]], folder: Path) -> None:
+    """Write the tables for `dvc plots`, the PNGs and the report into a new `folder`.
 
     Args:
-        run: the evaluated run.
-        read_image: returns the test image at an index, uint8 [height, width].
-        path: the folder, which is replaced.
+        run: the results.
+        test_image: returns the image in a row of `run.test`, uint8 [height, width].
+        folder: replaced if it exists.
     """
-    labels, before, bins = run.predicted.labels, run.predicted.before, run.metrics.calibration.bins
-    metrics, classes = run.metrics, class_table(run.metrics.classes)
-    note = "synthetic demo images" if metrics.classes.synthetic else f"{len(labels):,} test images"
-    roc = plots.roc_curves(labels, before)
-    precision_recall = plots.precision_recall_curves(labels, before)
-    with atomic_write(path) as folder:
-        folder.mkdir()
-        plots.write_curves(roc, folder / "roc")
-        plots.write_curves(precision_recall, folder / "precision_recall")
-        run.curves.to_csv(folder / "training.csv", index=False)
-        classes[["auroc", "average_precision", "positives"]].to_csv(folder / "classes.csv")
-        plots.confusion_table(classes).to_csv(folder / "confusion.csv", index=False)
-        figures: dict[str, Callable[[Path], None]] = {
-            "roc.png": partial(plots.draw_curves, roc, f"ROC by class, {note}"),
-            "precision_recall.png": partial(
-                plots.draw_curves, precision_recall, f"Precision and recall by class, {note}"
-            ),
-            "classes.png": partial(plots.draw_classes, classes, metrics.intervals.auroc, note),
-            "subgroups.png": partial(plots.draw_subgroups, metrics.subgroups, note),
-            "reliability.png": partial(plots.draw_reliability, labels, before, run.predicted.after, bins, note),
-            "confusion.png": partial(plots.draw_confusion, classes, note),
-            "training.png": partial(plots.draw_training, run.curves, note),
-            "sample_images.png": partial(plots.draw_samples, read_image, labels, before, note),
-            "report.html": partial(write_report, run),
-        }
-        for name, draw in progress(figures.items(), "draw", len(figures), "figures"):
-            draw(folder / name)
-
-
-def class_table(classes: Classes) -> pd.DataFrame:
-    """Return the metrics of each class as a table, a row for each class; nan if undefined."""
-    rows = [row.model_dump() for row in classes.classes.values()]
-    return pd.DataFrame(rows, index=pd.Index(list(classes.classes), name="class"))
+    writers: dict[str, Callable[[Path], None]] = {
+        "roc.png": partial(plots.plot_curves, run.curves.roc, f"ROC curves, {run.note}"),
+        "precision_recall.png": partial(
+            plots.plot_curves, run.curves.precision_recall, f"Precision-recall curves, {run.note}"
+        ),
+        "classes.png": partial(plots.plot_classes, run.metrics, run.note),
+        "subgroups.png": partial(plots.plot_subgroups, run.metrics.subgroups, run.note),
+        "reliability.png": partial(plots.plot_reliability, run.curves, run.note),
+        "confusion.png": partial(plots.plot_confusion, run.metrics.classes, run.note),
+        "training.png": partial(plots.plot_training, run.training, run.note),
+        "sample_images.png": partial(plots.plot_images, test_image, run.test, run.note),
+        "report.html": partial(write_report, run),
+    }
+    with atomic_write(folder) as temporary:
+        temporary.mkdir()
+        plots.write_tables(run, temporary)
+        for name, write in progress(writers.items(), "plot", len(writers), "files"):
+            write(temporary / name)

@@ -1,6 +1,6 @@
-"""Plots of an evaluation: tables for `dvc plots`, and PNGs for people. The same numbers give the same bytes."""
+"""The CSV tables for `dvc plots` and the PNGs in `plots/`. The same input gives the same bytes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from textwrap import fill
 
@@ -10,211 +10,197 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from cxr.core.labels import CLASSES
-from cxr.evaluation.calibration import reliability
-from cxr.evaluation.metrics import Labels, Scores, has_both_classes, of_class
-from cxr.evaluation.schema import Interval, Subgroups
+from cxr.evaluation.metrics import Labels
+from cxr.evaluation.schema import Classes, Interval, Metrics, Subgroups
+from cxr.evaluation.summary import Predictions
+from cxr.reporting.curves import Curves, CurveTables
+from cxr.reporting.run import Run
+from cxr.reporting.text import attribute_title
 
-# A curve keeps this many points at most: enough for the eye, and little in git.
-POINTS = 200
 OUTCOMES = ("true_negatives", "false_positives", "false_negatives", "true_positives")
-Curves = dict[str, pd.DataFrame]
+TOP_CLASSES = 3  # shown below each image
 
 
-def file_name(name: str) -> str:
-    """The name of a class as part of a file's name."""
-    return name.replace(" ", "_")
+def file_name(class_name: str) -> str:
+    """Return the name of a class as part of a file name."""
+    return class_name.replace(" ", "_")
 
 
-def roc_curves(labels: Labels, scores: Scores) -> Curves:
-    """A table for each class: false_positive_rate, true_positive_rate; no rows where it has one value only."""
-
-    def points(truth: Labels, score: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        false_positive_rate, true_positive_rate, _ = roc_curve(truth, score)
-        return false_positive_rate, true_positive_rate
-
-    return _curves(points, ("false_positive_rate", "true_positive_rate"), labels, scores)
-
-
-def precision_recall_curves(labels: Labels, scores: Scores) -> Curves:
-    """A table for each class: recall, precision; no rows where it has one value only."""
-
-    def points(truth: Labels, score: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        precision, recall, _ = precision_recall_curve(truth, score)
-        return recall[::-1], precision[::-1]
-
-    return _curves(points, ("recall", "precision"), labels, scores)
+def write_tables(run: Run, folder: Path) -> None:
+    """Write the CSV tables: roc/CLASS.csv, precision_recall/CLASS.csv, training.csv, classes.csv and confusion.csv."""
+    write_curves(run.curves.roc, folder / "roc")
+    write_curves(run.curves.precision_recall, folder / "precision_recall")
+    run.training.to_csv(folder / "training.csv", index=False)
+    classes = class_table(run.metrics.classes)
+    classes[["auroc", "average_precision", "positives"]].to_csv(folder / "classes.csv")
+    confusion_table(classes).to_csv(folder / "confusion.csv", index=False)
 
 
-def write_curves(curves: Curves, folder: Path) -> None:
+def write_curves(curves: CurveTables, folder: Path) -> None:
     """Write a CSV for each class into a new `folder`."""
     folder.mkdir()
     for name, table in curves.items():
         table.to_csv(folder / f"{file_name(name)}.csv", index=False)
 
 
-def confusion_table(test: pd.DataFrame) -> pd.DataFrame:
-    """Counts of each class as rows: class, actual, predicted, images."""
+def class_table(classes: Classes) -> pd.DataFrame:
+    """Return the metrics of each class as a table, a row for each class; nan if undefined."""
+    rows = [metrics.model_dump() for metrics in classes.classes.values()]
+    return pd.DataFrame(rows, index=pd.Index(list(classes.classes), name="class"))
+
+
+def confusion_table(classes: pd.DataFrame) -> pd.DataFrame:
+    """Return the confusion matrices as rows: class, actual, predicted, images."""
     rows = [
         (name, actual, predicted, int(row[outcome]))
-        for name, row in test.iterrows()
+        for name, row in classes.iterrows()
         for outcome, (actual, predicted) in zip(OUTCOMES, np.ndindex(2, 2), strict=True)
     ]
     return pd.DataFrame(rows, columns=["class", "actual", "predicted", "images"])
 
 
-def draw_curves(curves: Curves, title: str, path: Path) -> None:
-    """One panel a class, of tables with two columns between 0 and 1."""
-    figure, panels = _grid(title)
+def plot_curves(curves: CurveTables, title: str, path: Path) -> None:
+    """Plot a panel for each class, from tables with two columns between 0 and 1."""
+    figure, panels = _class_grid(title)
     for name, axes in zip(curves, panels, strict=True):
         table = curves[name]
         x, y = table.columns
         axes.plot(table[x], table[y], color="tab:blue")
-        _label(axes, name if len(table) else f"{name}\n(one value only)", x, y)
+        _label(axes, name if len(table) else f"{name}\n(undefined)", x, y)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         if x == "false_positive_rate":
             axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
     _save(figure, path)
 
 
-def draw_classes(test: pd.DataFrame, intervals: Mapping[str, Interval], note: str, path: Path) -> None:
-    """AUROC of each class with its 95 % interval, highest first, beside chance."""
-    ordered = test.dropna(subset="auroc").sort_values("auroc")
+def plot_classes(metrics: Metrics, note: str, path: Path) -> None:
+    """Plot the AUROC of each class with its 95 % interval, highest first."""
+    classes = class_table(metrics.classes).dropna(subset="auroc").sort_values("auroc")
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
-    names = [f"{name}  ({positives})" for name, positives in zip(ordered.index, ordered["positives"], strict=True)]
-    _draw_intervals(axes, names, [intervals[str(name)] for name in ordered.index])
+    names = [f"{name}  ({positives})" for name, positives in zip(classes.index, classes["positives"], strict=True)]
+    _plot_intervals(axes, names, [metrics.intervals.auroc[str(name)] for name in classes.index])
     axes.axvline(0.5, color="0.4", linestyle="--", linewidth=0.8)
-    axes.set(xlabel="AUROC, 95 % interval (dashed: chance)", title=f"AUROC by class (positives), {note}")
+    axes.set(xlabel="AUROC, 95 % interval (dashed: chance level)", title=f"AUROC by class (positives), {note}")
     _save(figure, path)
 
 
-def draw_subgroups(subgroups: Subgroups, note: str, path: Path) -> None:
-    """Mean AUROC of each group of patients with its 95 % interval; the means of one attribute can be compared."""
+def plot_subgroups(subgroups: Subgroups, note: str, path: Path) -> None:
+    """Plot the mean AUROC of each group of patients with its 95 % interval."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    shown = {
-        f"{attribute}: {name}  ({group.images:,} images, {group.classes_in_mean} classes)": group.auroc["mean"]
+    rows = {
+        f"{attribute_title(attribute)}: {name}  ({group.images:,} images, {group.classes_in_mean} classes)": group
         for attribute, part in reversed(subgroups.root.items())
         for name, group in reversed(part.groups.items())
         if "mean" in group.auroc
     }
-    _draw_intervals(axes, list(shown), list(shown.values()))
+    _plot_intervals(axes, list(rows), [group.auroc["mean"] for group in rows.values()])
     axes.set(xlabel="mean AUROC, 95 % interval", title=f"Subgroups, {note}")
     _save(figure, path)
 
 
-def draw_reliability(labels: Labels, before: Scores, after: Scores, bins: int, note: str, path: Path) -> None:
-    """How often each class came true, by its probability, before and after calibration."""
-    figure, panels = _grid(f"Reliability before and after calibration on validation, {note}")
-    for column, axes in enumerate(panels):
-        for scores, name, style in ((before, "before", "--"), (after, "after", "-")):
-            curve = reliability(labels[:, column], scores[:, column], bins)
+def plot_reliability(curves: Curves, note: str, path: Path) -> None:
+    """Plot the fraction of positives by predicted probability, before and after calibration."""
+    figure, panels = _class_grid(f"Reliability before and after calibration on validation, {note}")
+    series = ((curves.reliability_before, "before", "--"), (curves.reliability_after, "after", "-"))
+    for class_name, axes in zip(CLASSES, panels, strict=True):
+        for tables, name, style in series:
+            curve = tables[class_name]
             axes.plot(curve["mean_predicted"], curve["observed"], style, marker=".", label=name)
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
-        _label(axes, CLASSES[column], "probability", "share of positives")
+        _label(axes, class_name, "predicted probability", "fraction of positives")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     panels[0].legend(fontsize="small")
     _save(figure, path)
 
 
-def draw_confusion(test: pd.DataFrame, note: str, path: Path) -> None:
-    """A confusion matrix of each class, coloured by the share of its row."""
-    figure, panels = _grid(f"Confusion by class at thresholds chosen on validation, {note}")
-    for (name, row), axes in zip(test.iterrows(), panels, strict=True):
+def plot_confusion(classes: Classes, note: str, path: Path) -> None:
+    """Plot the confusion matrix of each class; colours are fractions of the row."""
+    figure, panels = _class_grid(f"Confusion matrices at thresholds chosen on validation, {note}")
+    for (name, row), axes in zip(class_table(classes).iterrows(), panels, strict=True):
         counts = row[list(OUTCOMES)].to_numpy(float).reshape(2, 2)
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
         for (actual, predicted), count in np.ndenumerate(counts):
-            shade = "white" if shares[actual, predicted] > 0.5 else "black"
-            axes.text(predicted, actual, f"{count:,.0f}", ha="center", va="center", color=shade)
+            colour = "white" if fractions[actual, predicted] > 0.5 else "black"
+            axes.text(predicted, actual, f"{count:,.0f}", ha="center", va="center", color=colour)
         axes.set(xticks=[0, 1], xticklabels=["no", "yes"], yticks=[0, 1], yticklabels=["no", "yes"])
         _label(axes, str(name), "predicted", "actual")
     _save(figure, path)
 
 
-def draw_training(curves: pd.DataFrame, note: str, path: Path) -> None:
-    """Loss, AUROC on validation, and learning rate by epoch, a line a member."""
+def plot_training(training: pd.DataFrame, note: str, path: Path) -> None:
+    """Plot loss, validation AUROC and learning rate by epoch, a line for each member."""
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     figure.suptitle(f"Training, {note}")
     loss, auroc, rate = figure.subplots(1, 3)
-    for number, (member, curve) in enumerate(curves.groupby("member", sort=False)):
+    for number, (member, curve) in enumerate(training.groupby("member", sort=False)):
         colour = f"C{number % 10}"
         loss.plot(curve["epoch"], curve["train_loss"], color=colour, linestyle="--", label=f"{member}, train")
         loss.plot(curve["epoch"], curve["val_loss"], color=colour, label=f"{member}, validation")
         auroc.plot(curve["epoch"], curve["val_auroc"], color=colour, label=str(member))
         rate.plot(curve["epoch"], curve["lr"], color=colour, label=str(member))
-    for axes, name in ((loss, "loss"), (auroc, "mean AUROC on validation"), (rate, "learning rate")):
+    for axes, name in ((loss, "loss"), (auroc, "mean validation AUROC"), (rate, "learning rate")):
         axes.set(xlabel="epoch", ylabel=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize="small")
     _save(figure, path)
 
 
-def draw_samples(
-    pixels: Callable[[int], NDArray[np.uint8]], labels: Labels, probabilities: Scores, note: str, path: Path
-) -> None:
-    """A test image with each class in turn, its labels above, and the three most probable classes below.
+def plot_images(test_image: Callable[[int], NDArray[np.uint8]], test: Predictions, note: str, path: Path) -> None:
+    """Plot a test image with each class, its labels above and its most probable classes below.
 
-    `pixels` gives the image of a row of `labels`, uint8 [height, width]: only those that are drawn are read.
+    Args:
+        test_image: returns the image in a row of `test`, uint8 [height, width]; only images that are shown are read.
+        test: the test images.
+        note: part of the title.
+        path: of the PNG.
     """
-    figure, panels = _grid(f"Test images: labels above, the three most probable classes below, {note}", height=3.7)
-    for image, axes in zip(_one_of_each(labels), panels, strict=True):
-        if image is None:
+    figure, panels = _class_grid(f"Test images: labels above, the most probable classes below, {note}", height=3.7)
+    for row, axes in zip(_image_of_each_class(test.labels), panels, strict=True):
+        if row is None:
             axes.set_axis_off()
             continue
-        axes.imshow(pixels(image), cmap="gray", vmin=0, vmax=255)
-        truth = [name for name, label in zip(CLASSES, labels[image], strict=True) if label == 1]
-        axes.set_title(fill(", ".join(truth), 32), fontsize="small", fontweight="bold")
-        likely = np.argsort(-probabilities[image], kind="stable")[:3]
-        lines = [f"{CLASSES[column]} {probabilities[image, column]:.2f}" for column in likely]
+        axes.imshow(test_image(row), cmap="gray", vmin=0, vmax=255)
+        names = [name for name, label in zip(CLASSES, test.labels[row], strict=True) if label == 1]
+        axes.set_title(fill(", ".join(names), 32), fontsize="small", fontweight="bold")
+        top = np.argsort(-test.probabilities[row], kind="stable")[:TOP_CLASSES]
+        lines = [f"{CLASSES[column]} {test.probabilities[row, column]:.2f}" for column in top]
         axes.set(xticks=[], yticks=[])
         axes.set_xlabel("\n".join(lines), fontsize="small")
     _save(figure, path)
 
 
-def _one_of_each(labels: Labels) -> list[int | None]:
-    """For each class the first image that has it and was not chosen for another; None where there is none."""
+def _image_of_each_class(labels: Labels) -> list[int | None]:
+    """Return the first row with each class that is not used for an earlier class; None if there is none."""
     chosen: list[int | None] = []
     for column in range(labels.shape[1]):
-        candidates = [int(image) for image in np.flatnonzero(labels[:, column] == 1) if image not in chosen]
+        candidates = [int(row) for row in np.flatnonzero(labels[:, column] == 1) if row not in chosen]
         chosen.append(candidates[0] if candidates else None)
     return chosen
 
 
-def _curves(
-    points: Callable[[Labels, Scores], tuple[NDArray[np.float64], NDArray[np.float64]]],
-    columns: tuple[str, str],
-    labels: Labels,
-    scores: Scores,
-) -> Curves:
-    curves = {name: pd.DataFrame(columns=list(columns), dtype=float) for name in CLASSES}
-    for column in np.flatnonzero(has_both_classes(labels)):
-        table = np.stack(points(*of_class(column, labels, scores)), axis=1)
-        kept = np.unique(np.linspace(0, len(table) - 1, POINTS).round().astype(int))
-        curves[CLASSES[column]] = pd.DataFrame(table[kept], columns=list(columns))
-    return curves
-
-
-def _grid(title: str, height: float = 2.8) -> tuple[Figure, list[Axes]]:
+def _class_grid(title: str, height: float = 2.8) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel for each class."""
     figure = Figure(figsize=(13, 3 * height), layout="constrained")
     figure.suptitle(title)
     return figure, list(figure.subplots(3, 5).flat)
 
 
-def _draw_intervals(axes: Axes, names: list[str], entries: list[Interval]) -> None:
-    """A point with its interval for each name, from value, low and high; the point alone where there is no interval."""
-    shown = [
-        (name, entry.value, entry.low, entry.high)
-        for name, entry in zip(names, entries, strict=True)
-        if entry.value is not None
+def _plot_intervals(axes: Axes, names: list[str], intervals: Iterable[Interval]) -> None:
+    """Plot a row for each name whose value is defined: the value, and its interval if that is defined."""
+    rows = [
+        (name, one.value, one.low, one.high)
+        for name, one in zip(names, intervals, strict=True)
+        if one.value is not None
     ]
-    for place, (name, value, low, high) in enumerate(shown):
-        reach = None if low is None or high is None else [[max(value - low, 0)], [max(high - value, 0)]]
-        axes.errorbar([value], [name], xerr=reach, fmt="o", color="tab:blue", capsize=3)
-        axes.annotate(f"{value:.3f}", (value, place), (0, 4), textcoords="offset points", fontsize="x-small")
+    for position, (name, value, low, high) in enumerate(rows):
+        margins = None if low is None or high is None else [[max(value - low, 0)], [max(high - value, 0)]]
+        axes.errorbar([value], [name], xerr=margins, fmt="o", color="tab:blue", capsize=3)
+        axes.annotate(f"{value:.3f}", (value, position), (0, 4), textcoords="offset points", fontsize="x-small")
     axes.margins(y=0.05)
 
 

@@ -1,13 +1,13 @@
-"""The report of a run: one page for people, made from what evaluate measured.
+"""The HTML report of a run.
 
-The page needs no network, no script and no other file. Nothing in it but what it is made from: the same run gives the
-same bytes. Its text is in `report.html`, a Jinja template that escapes whatever it is given.
+The page is self-contained: it loads no other file and runs no script. The same run gives the same bytes. Its text is in
+the Jinja template `report.html`, which escapes all values.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,6 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from cxr.core.labels import CLASSES, FINDINGS
-from cxr.evaluation.calibration import reliability
 from cxr.evaluation.localisation import IOUS
 from cxr.evaluation.metrics import Scores
 from cxr.evaluation.schema import (
@@ -24,205 +23,178 @@ from cxr.evaluation.schema import (
     Interval,
     Localisation,
     MemberMetrics,
-    Metrics,
+    Members,
+    OperatingPoint,
     Subgroups,
     nan_to_none,
 )
 from cxr.models.device import library_versions
-from cxr.reporting import published
-from cxr.reporting import svg as figures
-from cxr.reporting.examples import Example, Examples, Predicted, image_data_url, overlay_data_url
-from cxr.reporting.plots import Curves, precision_recall_curves, roc_curves
-from cxr.reporting.svg import Line, Panel, fitting_axis, share_axis
+from cxr.reporting import published, svg
+from cxr.reporting.examples import Example, Map, image_url, overlay_url
+from cxr.reporting.run import Run
+from cxr.reporting.svg import Axis, Line, Panel, draw_panel, fit_axis, unit_axis
+from cxr.reporting.text import attribute_title, class_title, format_ci, format_number, format_param
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-PAIRS_SHOWN = 20  # of images that look like one film
-LIKELY_SHOWN = 3  # classes of a sample image, beside the one that it is shown for
-MAP_NAMES = {
+MAX_PAIRS = 20  # near-duplicates that are listed
+OTHER_CLASSES = 3  # listed for an example image, beside its own class
+METHOD_NAMES = {
     "grad_cam": "Grad-CAM",
     "layer_cam": "LayerCAM",
     "attention": "Attention",
     "random": "Random map (control)",
     "centre": "Centre map (control)",
 }
-
-
-class Run(NamedTuple):
-    """All that the page is made from."""
-
-    predicted: Predicted  # of the test images
-    samples: Examples  # some of them
-    metrics: Metrics
-    sample: pd.DataFrame  # all images: image, patient, split and the 15 classes
-    official: pd.DataFrame  # NIH's lists: image and list; may be empty
-    networks: Mapping[str, Mapping[str, Any]]  # description of each member's model file, by the member's name
-    params: Mapping[str, Any]  # of the evaluation
-    curves: pd.DataFrame  # of training: member, epoch, train_loss, val_loss, val_auroc
-    boxes: pd.DataFrame  # of the test images, as returned by `boxes_of_images`
+RULES = {
+    "f1": "maximum F1",
+    "youden": "maximum Youden index (sensitivity + specificity − 1)",
+    "sensitivity": "required sensitivity",
+}
+UNDEFINED = Interval(value=None, low=None, high=None)
 
 
 def write_report(run: Run, path: Path) -> None:
-    """Write the page to `path`."""
+    """Write the report to `path`."""
     path.write_text(render(run), encoding="utf-8")
 
 
 def render(run: Run) -> str:
-    """The page as HTML."""
+    """Return the report as HTML."""
     return load_template().render(**context(run)) + "\n"
 
 
 @cache
 def load_template() -> Template:
-    """The template, with the words and figures that it asks for."""
+    """Load the template with its filters and functions."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"words": figures.format_ci, "full": full_name, "number": number, "shown": shown}
-    environment.globals |= {"draw_interval": figures.draw_interval, "draw_key": figures.draw_key}
-    environment.globals |= {"draw_scale": figures.draw_scale, "published": published, "map_names": MAP_NAMES}
+    environment.filters |= {"ci": format_ci, "number": format_number, "param": format_param}
+    environment.filters |= {"title_of": class_title, "attribute": attribute_title}
+    environment.globals |= {"draw_interval": svg.draw_interval, "draw_legend_key": svg.draw_legend_key}
+    environment.globals |= {"draw_scale": svg.draw_scale, "published": published, "method_names": METHOD_NAMES}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def context(run: Run) -> dict[str, Any]:
-    """What the template is given."""
-    synthetic = run.metrics.classes.synthetic
-    ours = published.about_our_data(run.sample, run.official, is_synthetic=synthetic)
+    """Return the variables of the template."""
+    metrics = run.metrics
     return {
-        **dict(run.metrics),
-        "synthetic": synthetic,
+        **dict(metrics),
+        "synthetic": metrics.classes.synthetic,
         "findings": FINDINGS,
         "class_names": CLASSES,
-        "networks": run.networks,
+        "descriptions": run.members,
         "parameters": parameters(run),
         "libraries": library_versions(),
-        "ranked": ranked(run.metrics.intervals.auroc),
-        "auroc_axis": auroc_axis(run.metrics.intervals.auroc.values()),
-        "panels": panels(run),
-        "training": list(training(run)),
-        "groups": list(groups(run.metrics.subgroups)),
-        "group_axis": auroc_axis(entry for *_, entry in groups(run.metrics.subgroups)),
-        "member_axis": auroc_axis(member.auroc["mean_15"] for member in members(run)),
-        "hits": hits(run.metrics.localisation),
-        "samples": list(cards(run)),
-        "maps_story": run.samples.story,
-        "thresholds": dict(zip(CLASSES, map(nan_to_none, run.predicted.thresholds), strict=True)),
-        "pairs_shown": PAIRS_SHOWN,
-        "ours": ours,
-        "why_not": {split: published.differences(ours, split) for split in ("official", "random")},
+        "rule": RULES[metrics.operating_points.rule],
+        "ranked": rank_classes(metrics.intervals.auroc),
+        "auroc_axis": auroc_axis(metrics.intervals.auroc.values()),
+        "panels": class_panels(run),
+        "training": list(training_panels(run)),
+        "groups": list(list_groups(metrics.subgroups)),
+        "group_axis": auroc_axis(auroc for *_, auroc in list_groups(metrics.subgroups)),
+        "member_axis": auroc_axis(one.auroc["mean_15"] for one in list_member_metrics(metrics.members)),
+        "hit_rates": hit_rate_panel(metrics.localisation),
+        "examples": list(example_cards(run)),
+        "method": METHOD_NAMES[run.examples.method],
+        "no_maps": run.examples.problem,
+        "thresholds": dict(zip(CLASSES, map(nan_to_none, run.decisions.calibrated_thresholds), strict=True)),
+        "max_pairs": MAX_PAIRS,
+        **comparability(run),
     }
 
 
-def full_name(name: str) -> str:
-    """A class as it is written in a sentence."""
-    return name.replace("_", " ").capitalize()
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number of the metrics; None is an undefined one."""
-    return "not defined" if value is None else f"{value:.{digits}f}"
-
-
-def shown(value: object) -> str:
-    """A parameter's value as params.yaml has it, lists on one line."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+def comparability(run: Run) -> dict[str, Any]:
+    """Return the variables of the comparison with published results."""
+    data = published.describe_data(run.sample, run.official, is_synthetic=run.metrics.classes.synthetic)
+    reasons = {split: published.reasons_not_comparable(data, split) for split in ("official", "random")}
+    return {"run_data": data, "not_comparable": reasons}
 
 
 def parameters(run: Run) -> list[tuple[str, object]]:
-    """Name and value of each parameter of training and evaluation."""
-    trained = next(iter(run.networks.values())).get("params", {})
+    """Return name and value of each parameter of training and evaluation."""
+    trained = next(iter(run.members.values())).get("params", {})
     return list(_flatten({**trained, **run.params}))
 
 
-def ranked(intervals: Mapping[str, Interval]) -> list[str]:
-    """The classes by falling AUROC, undefined ones last."""
-    return sorted(CLASSES, key=lambda name: -(intervals[name].value or 0))
+def rank_classes(auroc: Mapping[str, Interval]) -> list[str]:
+    """Return the classes by falling AUROC, undefined ones last."""
+    return sorted(CLASSES, key=lambda name: -(auroc[name].value or 0))
 
 
-def auroc_axis(entries: Iterable[Interval]) -> figures.Axis:
-    """An axis for these values and their intervals, with chance and 1 on it."""
-    bounds = [bound for entry in entries for bound in (entry.value, entry.low, entry.high) if bound is not None]
-    return fitting_axis("AUROC", [0.5, 1, *bounds], most=5)
+def auroc_axis(intervals: Iterable[Interval]) -> Axis:
+    """Return an axis that spans the values, their intervals, 0.5 and 1."""
+    bounds = [bound for one in intervals for bound in (one.value, one.low, one.high) if bound is not None]
+    return fit_axis("AUROC", [0.5, 1, *bounds], most=5)
 
 
-def panels(run: Run) -> dict[str, dict[str, Markup]]:
-    """The figures of each class: roc, precision_recall and reliability."""
-    labels, scores = run.predicted.labels, run.predicted.before
-    roc, precision_recall = roc_curves(labels, scores), precision_recall_curves(labels, scores)
+def class_panels(run: Run) -> dict[str, dict[str, Markup]]:
+    """Return the figures `roc`, `precision_recall` and `reliability` of each class."""
+    points, intervals, curves = run.metrics.operating_points.classes, run.metrics.intervals, run.curves
     return {
         name: {
-            "roc": _roc(name, roc, run.metrics),
-            "precision_recall": _precision_recall(name, precision_recall, run.metrics),
-            "reliability": _reliability(column, run),
+            "roc": _roc(name, curves.roc[name], points[name], intervals.auroc[name]),
+            "precision_recall": _precision_recall(
+                name, curves.precision_recall[name], points[name], intervals.average_precision[name]
+            ),
+            "reliability": _reliability(name, curves.reliability_before[name], curves.reliability_after[name]),
         }
-        for column, name in enumerate(CLASSES)
+        for name in CLASSES
     }
 
 
-def training(run: Run) -> Iterator[dict[str, Any]]:
-    """For each network that was evaluated its name, the epoch that was kept, and the figures loss and auroc."""
-    ours = run.curves[run.curves["member"].isin(list(run.networks))]
-    for member, curve in ours.groupby("member", sort=False):
-        kept = curve[curve["epoch"] == run.networks[str(member)].get("best_epoch")]
-        point = (float(kept["epoch"].iloc[0]), float(kept["val_auroc"].iloc[0])) if len(kept) else None
-        epochs = fitting_axis("epoch", curve["epoch"])
-        losses = [*curve["train_loss"], *curve["val_loss"]]
-        lines = [
-            Line([*curve["epoch"]], [*curve[name]], style) for style, name in enumerate(("val_loss", "train_loss"))
-        ]
-        loss = Panel(epochs, fitting_axis("loss", losses), lines)
-        areas = [Line([*curve["epoch"]], [*curve["val_auroc"]])]
-        auroc = Panel(epochs, fitting_axis("mean AUROC", curve["val_auroc"]), areas, point)
+def training_panels(run: Run) -> Iterator[dict[str, Any]]:
+    """Yield name, best epoch and the figures `loss` and `auroc` of each member of the ensemble."""
+    evaluated = run.training[run.training["member"].isin(list(run.members))]
+    for member, curve in evaluated.groupby("member", sort=False):
+        best = curve[curve["epoch"] == run.members[str(member)].get("best_epoch")]
+        point = (float(best["epoch"].iloc[0]), float(best["val_auroc"].iloc[0])) if len(best) else None
         yield {
             "member": member,
-            "kept": int(point[0]) if point else None,
-            "loss": figures.draw_panel(loss, f"Loss of {member} by epoch, in training and on validation"),
-            "auroc": figures.draw_panel(auroc, f"Mean AUROC of {member} on validation by epoch"),
+            "best_epoch": int(point[0]) if point else None,
+            "loss": _loss(str(member), curve),
+            "auroc": _validation_auroc(str(member), curve, point),
         }
 
 
-def groups(subgroups: Subgroups) -> Iterator[tuple[str, str, GroupMetrics, Interval]]:
-    """Attribute, group, what is known of it, and its mean AUROC (undefined where it has too few of every class)."""
-    undefined = Interval(value=None, low=None, high=None)
+def list_groups(subgroups: Subgroups) -> Iterator[tuple[str, str, GroupMetrics, Interval]]:
+    """Yield attribute, group, metrics and mean AUROC of each group of patients."""
     for attribute, part in subgroups.root.items():
         for name, group in part.groups.items():
-            yield attribute, name, group, group.auroc.get("mean", undefined)
+            yield attribute, name, group, group.auroc.get("mean", UNDEFINED)
 
 
-def members(run: Run) -> list[EnsembleMetrics | MemberMetrics]:
-    """The ensemble, then each of its networks."""
-    return [run.metrics.members.ensemble, *run.metrics.members.members.values()]
+def list_member_metrics(members: Members) -> list[EnsembleMetrics | MemberMetrics]:
+    """Return the metrics of the ensemble, then those of its members."""
+    return [members.ensemble, *members.members.values()]
 
 
-def hits(localisation: Localisation) -> Markup | None:
-    """How many boxes each kind of map hits, by how well it has to; None where nothing was scored."""
+def hit_rate_panel(localisation: Localisation) -> Markup | None:
+    """Return the figure of hit rates by IoU threshold, a line for each kind of map; None without scores."""
     scores = localisation.all.scores
     if not scores:
         return None
     lines = [
-        Line(IOUS, [scores[f"iou_{iou}"][kind].value or 0 for iou in IOUS], style, is_marked=True)
+        Line(IOUS, [scores[f"iou_{iou}"][kind].value or 0 for iou in IOUS], style, has_markers=True)
         for style, kind in enumerate(scores["energy"])
     ]
-    panel = Panel(figures.Axis("overlap (IoU) of at least", 0.1, 0.7, (0.1, 0.3, 0.5, 0.7)), share_axis("hit"), lines)
-    return figures.draw_panel(panel, "Share of boxes hit, by the overlap that counts as a hit, for each kind of map")
+    panel = Panel(Axis("IoU threshold", 0.1, 0.7, (0.1, 0.3, 0.5, 0.7)), unit_axis("hit rate"), lines)
+    return draw_panel(panel, "Fraction of boxes hit by IoU threshold, for each kind of map")
 
 
-def cards(run: Run) -> Iterator[dict[str, Any]]:
-    """What is shown of each sample image."""
-    for chosen, pixels, heat in zip(run.samples.chosen, run.samples.pixels, run.samples.maps, strict=True):
-        name, truth = CLASSES[chosen.column], run.predicted.labels[chosen.place]
-        of_image = run.boxes[(run.boxes["row"] == chosen.place) & (run.boxes["class"] == name)]
+def example_cards(run: Run) -> Iterator[dict[str, Any]]:
+    """Yield the variables of each example image."""
+    for example, image, saliency in zip(run.examples.chosen, run.examples.images, run.examples.maps, strict=True):
+        name, labels = CLASSES[example.column], run.test.labels[example.row]
+        boxes = run.boxes[(run.boxes["row"] == example.row) & (run.boxes["class"] == name)]
         yield {
-            "kind": chosen.kind,
+            "kind": example.kind,
             "name": name,
-            "image": run.predicted.table["image"].iloc[chosen.place],
-            "labels": [label for label, is_there in zip(CLASSES, truth, strict=True) if is_there == 1],
-            "film": image_data_url(pixels),
-            "is_mapped": heat is not None,
-            "overlay": None if heat is None else overlay_data_url(pixels, heat),
-            "boxes": of_image[["x", "y", "width", "height"]].to_dict("records"),
-            "rows": [
-                _row(run, chosen.place, column) for column in _columns_shown(run.predicted.after[chosen.place], chosen)
-            ],
+            "image": run.test.table["image"].iloc[example.row],
+            "labels": [label for label, value in zip(CLASSES, labels, strict=True) if value == 1],
+            "radiograph": image_url(image),
+            **_overlay(image, saliency),
+            "boxes": boxes[["x", "y", "width", "height"]].to_dict("records"),
+            "rows": [_class_row(run, example.row, column) for column in _columns(run.calibrated[example.row], example)],
         }
 
 
@@ -234,60 +206,69 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield prefix + name, value
 
 
-def _roc(name: str, curves: Curves, metrics: Metrics) -> Markup:
-    point = metrics.operating_points.classes[name]
+def _roc(name: str, curve: pd.DataFrame, point: OperatingPoint, auroc: Interval) -> Markup:
     specificity, sensitivity = point.specificity.value, point.sensitivity.value
-    place = None if specificity is None or sensitivity is None else (1 - specificity, sensitivity)
-    panel = Panel(
-        share_axis("1 − specificity"), share_axis("sensitivity"), _curve(curves[name]), place, is_diagonal=True
-    )
-    return figures.draw_panel(
-        panel, f"ROC curve of {full_name(name)}, AUROC {figures.format_ci(metrics.intervals.auroc[name])}"
-    )
+    ring = None if specificity is None or sensitivity is None else (1 - specificity, sensitivity)
+    panel = Panel(unit_axis("1 − specificity"), unit_axis("sensitivity"), [_line(curve)], ring, has_diagonal=True)
+    return draw_panel(panel, f"ROC curve of {class_title(name)}, AUROC {format_ci(auroc)}")
 
 
-def _precision_recall(name: str, curves: Curves, metrics: Metrics) -> Markup:
-    point = metrics.operating_points.classes[name]
+def _precision_recall(name: str, curve: pd.DataFrame, point: OperatingPoint, average_precision: Interval) -> Markup:
     sensitivity, ppv = point.sensitivity.value, point.ppv.value
-    place = None if sensitivity is None or ppv is None else (sensitivity, ppv)
-    panel = Panel(share_axis("sensitivity"), share_axis("PPV"), _curve(curves[name]), place)
-    area = figures.format_ci(metrics.intervals.average_precision[name])
-    return figures.draw_panel(panel, f"Precision and recall of {full_name(name)}, average precision {area}")
+    ring = None if sensitivity is None or ppv is None else (sensitivity, ppv)
+    panel = Panel(unit_axis("recall"), unit_axis("precision"), [_line(curve)], ring)
+    value = format_ci(average_precision)
+    return draw_panel(panel, f"Precision-recall curve of {class_title(name)}, average precision {value}")
 
 
-def _reliability(column: int, run: Run) -> Markup:
-    bins = run.metrics.calibration.bins
-    tables = [
-        reliability(run.predicted.labels[:, column], scores[:, column], bins)
-        for scores in (run.predicted.after, run.predicted.before)
-    ]
+def _reliability(name: str, before: pd.DataFrame, after: pd.DataFrame) -> Markup:
     lines = [
-        Line([*table["mean_predicted"]], [*table["observed"]], style, is_marked=True)
-        for table, style in zip(tables, (0, 3), strict=True)
+        Line([*table["mean_predicted"]], [*table["observed"]], style, has_markers=True)
+        for table, style in ((after, 0), (before, 3))
     ]
-    highest = pd.concat(tables)[["mean_predicted", "observed"]].to_numpy().max() if len(tables[0]) else 1
-    probability = fitting_axis("probability", [0, highest])
-    panel = Panel(probability, probability._replace(name="share with it"), lines, is_diagonal=True)
-    return figures.draw_panel(panel, f"Reliability of {full_name(CLASSES[column])} before and after calibration")
+    highest = pd.concat([after, before])[["mean_predicted", "observed"]].to_numpy().max() if len(after) else 1
+    axis = fit_axis("predicted probability", [0, highest])
+    panel = Panel(axis, axis._replace(name="observed fraction"), lines, has_diagonal=True)
+    return draw_panel(panel, f"Reliability of {class_title(name)} before and after calibration")
 
 
-def _curve(table: pd.DataFrame) -> list[Line]:
+def _loss(member: str, curve: pd.DataFrame) -> Markup:
+    lines = [Line([*curve["epoch"]], [*curve[name]], style) for style, name in enumerate(("val_loss", "train_loss"))]
+    losses = fit_axis("loss", [*curve["train_loss"], *curve["val_loss"]])
+    return draw_panel(
+        Panel(fit_axis("epoch", curve["epoch"]), losses, lines), f"Training and validation loss of {member} by epoch"
+    )
+
+
+def _validation_auroc(member: str, curve: pd.DataFrame, best: tuple[float, float] | None) -> Markup:
+    auroc = fit_axis("mean AUROC", curve["val_auroc"])
+    line = Line([*curve["epoch"]], [*curve["val_auroc"]])
+    return draw_panel(
+        Panel(fit_axis("epoch", curve["epoch"]), auroc, [line], best), f"Mean validation AUROC of {member} by epoch"
+    )
+
+
+def _line(table: pd.DataFrame) -> Line:
     x, y = table.columns
-    return [Line([*table[x]], [*table[y]])]
+    return Line([*table[x]], [*table[y]])
 
 
-def _columns_shown(probabilities: Scores, chosen: Example) -> list[int]:
-    """The class that the image is shown for, then the most probable others."""
-    likely = [int(column) for column in np.argsort(-probabilities, kind="stable") if column != chosen.column]
-    return [chosen.column, *likely[:LIKELY_SHOWN]]
+def _overlay(image: Any, saliency: Map | None) -> dict[str, Any]:
+    return {"has_map": saliency is not None, "overlay": None if saliency is None else overlay_url(image, saliency)}
 
 
-def _row(run: Run, place: int, column: int) -> dict[str, Any]:
-    probability, threshold = float(run.predicted.after[place, column]), float(run.predicted.thresholds[column])
+def _columns(probabilities: Scores, example: Example) -> list[int]:
+    """Return the class of the example, then the most probable other classes."""
+    others = [int(column) for column in np.argsort(-probabilities, kind="stable") if column != example.column]
+    return [example.column, *others[:OTHER_CLASSES]]
+
+
+def _class_row(run: Run, row: int, column: int) -> dict[str, Any]:
+    probability, threshold = float(run.calibrated[row, column]), float(run.decisions.calibrated_thresholds[column])
     return {
         "name": CLASSES[column],
         "probability": nan_to_none(probability),
         "threshold": nan_to_none(threshold),
-        "is_called": probability >= threshold,
-        "is_there": bool(run.predicted.labels[place, column] == 1),
+        "predicted_positive": probability >= threshold,
+        "positive": bool(run.test.labels[row, column] == 1),
     }
