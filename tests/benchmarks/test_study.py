@@ -185,7 +185,7 @@ def test_images_are_ranked_within_their_fold_only() -> None:
     shifted = probabilities ** (1 + folds[:, None])
     expected = auroc_over_folds(labels, probabilities, folds, samples)
     found = auroc_over_folds(labels, shifted, folds, samples)
-    np.testing.assert_array_equal(found.resampled, expected.resampled)
+    np.testing.assert_array_equal(found.samples, expected.samples)
     # With equal calibration in all folds, the interval is about as wide as that of the pooled AUROC.
     pooled = auroc_and_average_precision(labels, probabilities, samples)[0]
     widths = [np.diff(auroc.interval()).mean() for auroc in (expected, pooled)]
