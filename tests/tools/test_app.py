@@ -34,7 +34,7 @@ from tests.fixtures.project import ROOT
 from tests.fixtures.stages import error_of
 from tests.fixtures.trained import names_of, train_project
 from tools.app import command
-from tools.app.fragments import class_rows, data_url, render
+from tools.app.fragments import class_rows, data_url, render_macro
 from tools.app.samples import read_samples, select_samples
 from tools.app.service import InferenceService, PredictedImage, is_supported, load_state
 from tools.app.text import describe_ensemble, explain_threshold, percent_ci
@@ -245,7 +245,7 @@ def test_missing_images_cause_a_warning_and_no_samples(copy: Path, capsys: pytes
     name = read_samples()[3].name
     write_planted_params(copy, raw_dir="elsewhere")
     assert read_samples() == []
-    assert "warning: the page has no test images: raw_dir: there is no folder elsewhere" in capsys.readouterr().err
+    assert "warning: the page has no test images: raw_dir: folder elsewhere" in capsys.readouterr().err
     (copy / "elsewhere/images").mkdir(parents=True)
     shutil.copyfile(copy / "images" / name, copy / "elsewhere/images" / name)
     assert [sample.name for sample in read_samples()] == [name]
@@ -307,9 +307,9 @@ def test_predicted_positives_come_first_and_the_most_probable_among_them(metrics
 def test_names_and_headers_of_files_are_escaped() -> None:
     evil = "<img src='http://example.org/a.png'>![a](http://example.org/b.png)"
     for html in (
-        render("failure", evil, evil),
-        render("warnings", [evil]),
-        render("image", "data:,", evil, evil, evil),
+        render_macro("failure", evil, evil),
+        render_macro("warnings", [evil]),
+        render_macro("image", "data:,", evil, evil, evil),
     ):
         assert evil not in html
         assert "&lt;img" in html

@@ -389,7 +389,7 @@ def test_without_onnxruntime_a_warning_reports_that_nothing_was_compared(
 ) -> None:
     monkeypatch.setattr(onnx_file, "find_spec", lambda _: None)
     ensemble = command.load_ensemble([], torch.device("cpu"))
-    assert onnx_file.compare(ensemble, Path("data/ensemble.onnx")) is None
+    assert onnx_file.compare_with_pytorch(ensemble, Path("data/ensemble.onnx")) is None
     assert "onnxruntime is not installed" in capsys.readouterr().err
 
 

@@ -27,18 +27,19 @@ from cxr.evaluation.decisions import Decisions
 from cxr.inference.saliency import layer_cam
 from cxr.models.classifier import Architecture, build_classifier
 from cxr.models.model_file import load_model, save_model
+from cxr.reporting.overlay import overlay
 from tests.fixtures.planted import SIDE
 from tests.fixtures.project import ROOT
 from tests.fixtures.stages import error_of, files_in
-from tests.fixtures.terminal import assert_time_left, play_terminal
+from tests.fixtures.terminal import assert_bar_shown, simulate_terminal
 from tests.fixtures.trained import names_of, train_project
 from tools.phantom.exam import Exam
-from tools.phantom.radiograph import draw
+from tools.phantom.radiograph import render
 from tools.predict import command
 from tools.predict.inputs import find_files
 from tools.predict.ood_checks import COLOUR_FRACTION, colour_fraction, contrast, shape_warnings
 from tools.predict.output import NOT_CLINICAL, SYNTHETIC
-from tools.predict.overlays import OverlayFolder, overlay
+from tools.predict.overlays import OverlayFolder
 from tools.predict.reading import Failure, InputImage, read_image
 
 BATCH = 16
@@ -88,7 +89,7 @@ def probabilities(found: dict[str, Any]) -> NDArray[np.float64]:
 
 
 def chest(side: int = 64) -> NDArray[np.uint8]:
-    return draw(Exam(seed=1, patient=1, number=0, age=50, sex="M", view="PA"), side)[0]
+    return render(Exam(seed=1, patient=1, number=0, age=50, sex="M", view="PA"), side)[0]
 
 
 def png(pixels: NDArray[Any], path: Path) -> Path:
@@ -185,11 +186,11 @@ def test_a_terminal_shows_lines_and_warnings_above_a_bar_with_the_time_left(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    terminal = play_terminal(monkeypatch)
+    terminal = simulate_terminal(monkeypatch)
     (tmp_path / "a.png").write_bytes(b"<html>")
     with pytest.raises(InputError, match="1 of 161 files"):
         predict_here(monkeypatch, "images", tmp_path)
-    assert_time_left(terminal.getvalue(), "predict")
+    assert_bar_shown(terminal.getvalue(), "predict")
     # The bar is wiped from its line before the warning takes it.
     assert f"\rwarning: {tmp_path / 'a.png'}: not an image\n" in terminal.getvalue()
     assert len(capsys.readouterr().out.splitlines()) == 160 + 2
@@ -430,16 +431,6 @@ def test_without_thresholds_the_most_probable_class_gets_a_saliency_map(
     for image in found["images"]:
         highest = max(image["probabilities"], key=image["probabilities"].get).replace(" ", "_")
         assert [Path(path).name.split(".")[1] for path in image["saliency_maps"]] == [highest]
-
-
-def test_an_overlay_colours_salient_pixels_only() -> None:
-    gray, saliency = np.full((40, 60), 100, np.uint8), np.zeros((8, 8))
-    assert np.array_equal(overlay(gray, saliency), np.full((40, 60, 3), 100))
-    saliency[:, 4:] = 7
-    coloured = overlay(gray, saliency)
-    assert coloured.shape == (40, 60, 3)
-    assert np.all(coloured[:, :15] == 100)
-    assert np.ptp(coloured[:, 45:].astype(int), axis=2).min() > 50
 
 
 def test_overlays_replace_neither_inputs_nor_each_other(tmp_path: Path) -> None:

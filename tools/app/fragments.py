@@ -29,7 +29,7 @@ class ClassRow(NamedTuple):
     explanation: list[str]  # sentences about the threshold
 
 
-def render(macro: str, *arguments: Any) -> str:
+def render_macro(macro: str, *arguments: Any) -> str:
     """Return the HTML of a macro of the template."""
     return str(getattr(_macros(), macro)(*arguments))
 

@@ -8,11 +8,11 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cxr.core.errors import InputError
-from tools.app.fragments import ClassRow, class_rows, data_url, render
+from cxr.reporting.overlay import overlay
+from tools.app.fragments import ClassRow, class_rows, data_url, render_macro
 from tools.app.service import AppState, InferenceService, PredictedImage, load_state
 from tools.app.text import describe_ensemble
 from tools.predict.output import NOT_CLINICAL, SYNTHETIC
-from tools.predict.overlays import overlay
 from tools.predict.reading import Failure, InputImage
 
 ICON = '<svg viewBox="0 0 16 16"><circle cx="8" cy="8" r="7" fill="#e8a33d"/></svg>'
@@ -49,18 +49,18 @@ def main() -> None:
     st.set_page_config("Chest X-ray", page_icon=ICON, layout="wide")
     st.html(Path(__file__).with_name("style.css"))
     state = load_state()
-    st.html(render("header", NOT_CLINICAL, SYNTHETIC if state.service.ensemble.is_synthetic else ""))
+    st.html(render_macro("header", NOT_CLINICAL, SYNTHETIC if state.service.ensemble.is_synthetic else ""))
     selection = select_image(state)
     container = st.empty()
     if selection is None:
-        container.html(render("message", "Upload a radiograph, or select a test image."))
+        container.html(render_macro("message", "Upload a radiograph, or select a test image."))
     else:
         # One container for both, so that the previous image disappears before the next is predicted.
         with container:
-            cached = predict(state.service, selection)
+            cached = predict_once(state.service, selection)
         with container.container():
             show_result(state, selection, cached)
-    st.html(render("about", describe_ensemble(state.service.ensemble, state.metrics)))
+    st.html(render_macro("about", describe_ensemble(state.service.ensemble, state.metrics)))
 
 
 def select_image(state: AppState) -> Selection | None:
@@ -102,7 +102,7 @@ def clear_upload() -> None:
     st.session_state.uploads += 1
 
 
-def predict(service: InferenceService, selection: Selection) -> CachedResult:
+def predict_once(service: InferenceService, selection: Selection) -> CachedResult:
     """Return the prediction for the selection, which is computed once."""
     cached = st.session_state.get("cached")
     if cached is None or cached.key != selection.key:
@@ -115,18 +115,18 @@ def predict(service: InferenceService, selection: Selection) -> CachedResult:
 def show_result(state: AppState, selection: Selection, cached: CachedResult) -> None:
     """Show the image with a saliency map on the left and the classes on the right, or why the image is unreadable."""
     if isinstance(cached.result, Failure):
-        st.html(render("failure", selection.name, cached.result.reason))
+        st.html(render_macro("failure", selection.name, cached.result.reason))
         return
     prediction = cached.result.prediction
     if prediction.warnings:
-        st.html(render("warnings", prediction.warnings))
+        st.html(render_macro("warnings", prediction.warnings))
     rows = class_rows(prediction, state.thresholds, state.metrics)
     left, right = st.columns([1, 1], gap="large")
     with left:
         show_image(state.service, selection, cached.result.image, cached.saliency_maps, rows)
     with right:
-        st.html(render("classes", "Predicted positive", [row for row in rows if row.is_predicted]))
-        st.html(render("classes", "Predicted negative", [row for row in rows if not row.is_predicted]))
+        st.html(render_macro("classes", "Predicted positive", [row for row in rows if row.is_predicted]))
+        st.html(render_macro("classes", "Predicted negative", [row for row in rows if not row.is_predicted]))
 
 
 def show_image(
@@ -143,10 +143,10 @@ def show_image(
     if switch.toggle("Show the saliency map", value=True, key="show saliency map"):
         displayed = with_saliency_map(service, image, name, saliency_maps)
     source, alternative = data_url(displayed.pixels), f"{selection.name}: {displayed.alternative}"
-    st.html(render("image", source, alternative, selection.name, selection.labels))
+    st.html(render_macro("image", source, alternative, selection.name, selection.labels))
     if displayed.legend is not None:
-        st.html(render("legend", displayed.legend))
-    st.html(render("explanation", next(row.explanation for row in rows if row.name == name)))
+        st.html(render_macro("legend", displayed.legend))
+    st.html(render_macro("explanation", next(row.explanation for row in rows if row.name == name)))
 
 
 def with_saliency_map(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from cxr.evaluation.schema import Interval, Metrics
 from cxr.evaluation.thresholds import DEFAULT_THRESHOLD
-from cxr.reporting.svg import format_ci
+from cxr.reporting.text import format_ci
 from tools.predict.ensemble import Ensemble
 
 RULES: Mapping[str, str] = {

@@ -13,11 +13,11 @@ from tools.doctor.checks import Check
 
 def run_checks(params: Params) -> Iterator[Check]:
     """Yield the results for models and devices."""
-    yield check_models(params)
+    yield check_model_names(params)
     yield check_devices(params)
 
 
-def check_models(params: Params) -> Check:
+def check_model_names(params: Params) -> Check:
     """Check that timm has all models; suggest names for those that it lacks."""
     unknown = []
     for model in params.models:

@@ -154,7 +154,7 @@ def check_boxes(data: DataSet) -> Check:
     return Check("ok", "boxes", f"{len(boxes):,}")
 
 
-def check_disk_space(data: DataSet) -> Check:
+def check_space_for_images(data: DataSet) -> Check:
     """Check that data/images.npy, uint8 [sample, image_size, image_size], fits on the disk."""
     size, free = len(data.sample) * data.params.image_size**2, shutil.disk_usage(".").free
     message = f"{IMAGES} needs {size / 1e9:.2f} GB"
@@ -178,5 +178,5 @@ DATA_CHECKS = {
     "images": check_images,
     "split lists": check_lists,
     "boxes": check_boxes,
-    "disk space": check_disk_space,
+    "disk space": check_space_for_images,
 }

@@ -20,7 +20,7 @@ from cxr.core.errors import InputError, warn
 from cxr.core.files import atomic_write
 from tools.export.graph import EnsembleModule
 from tools.phantom.exam import Exam
-from tools.phantom.radiograph import draw
+from tools.phantom.radiograph import render
 from tools.predict.ensemble import Ensemble
 
 INPUT = "images"
@@ -53,7 +53,7 @@ def write_onnx(ensemble: Ensemble, metadata: Mapping[str, str], path: Path) -> f
         model.metadata_props.update(metadata)
         temporary.write_bytes(onnx_ir.to_proto(model).SerializeToString(deterministic=True))
         onnx.checker.check_model(str(temporary), full_check=True)
-        return compare(ensemble, temporary)
+        return compare_with_pytorch(ensemble, temporary)
 
 
 def to_onnx(module: EnsembleModule, image_size: int) -> onnx_ir.Model:
@@ -98,7 +98,7 @@ def check_size(ensemble: Ensemble) -> None:
         )
 
 
-def compare(ensemble: Ensemble, path: Path) -> float | None:
+def compare_with_pytorch(ensemble: Ensemble, path: Path) -> float | None:
     """Return the largest difference between file and ensemble on synthetic images; None without onnxruntime.
 
     Raises:
@@ -136,4 +136,4 @@ def run_onnx(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 def synthetic_images(count: int, size: int) -> NDArray[np.uint8]:
     """Return radiographs of `tools.phantom`, uint8 [count, size, size], for comparisons without a data set."""
     exams = [Exam(seed=1, patient=number, number=0, age=50, sex="F", view="PA") for number in range(count)]
-    return np.stack([draw(exam, size)[0] for exam in exams])
+    return np.stack([render(exam, size)[0] for exam in exams])

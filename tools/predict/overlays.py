@@ -1,18 +1,16 @@
-"""Saliency maps as coloured overlays on images."""
+"""PNG files of saliency maps over images."""
 
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from cxr.core.errors import InputError
 from cxr.core.files import atomic_write
+from cxr.reporting.overlay import overlay
 from cxr.reporting.plots import file_name
 from tools.predict.reading import InputImage
-
-_OPACITY = 0.6  # at the maximum of a map
 
 
 class OverlayFolder:
@@ -53,20 +51,3 @@ class OverlayFolder:
             path = self._folder / f"{stem}-{number}.png"
         self._taken.add(path.resolve())
         return path
-
-
-def overlay(gray: NDArray[np.uint8], saliency: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return an image with a saliency map in colour over it, uint8 [height, width, 3].
-
-    Colour and opacity are proportional to the map; a map of zeros leaves the image unchanged.
-
-    Args:
-        gray: uint8 [height, width].
-        saliency: float [side, side], 0 or more.
-    """
-    height, width = gray.shape
-    relative = (saliency / (saliency.max() or 1)).astype(np.float32)
-    enlarged = np.asarray(Image.fromarray(relative).resize((width, height), Image.Resampling.BILINEAR))
-    colour = mpl.colormaps["inferno"](enlarged)[..., :3] * 255
-    opacity = _OPACITY * enlarged[..., None]
-    return ((1 - opacity) * gray[..., None] + opacity * colour).round().astype(np.uint8)
