@@ -86,9 +86,7 @@ def _check_disk_space(needed: int, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(path.parent).free
     if free < needed:
-        raise InputError(
-            f"{path} needs {needed / 1e9:.1f} GB but the disk has only {free / 1e9:.1f} GB free"
-        )
+        raise InputError(f"{path} needs {needed / 1e9:.1f} GB but the disk has only {free / 1e9:.1f} GB free")
 
 
 if __name__ == "__main__":

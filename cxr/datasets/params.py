@@ -11,14 +11,14 @@ DataSeed = Annotated[Seed, Field(description="seed of the stages sample and spli
 
 
 class Sample(Strict):
-    """Which images are used."""
+    """Selection of the images."""
 
     size: int = Field(ge=1, description="number of distinct images to sample; all images if there are fewer")
     exclude: list[str] = Field(description="names of images to leave out")
 
 
 class CheXpert(Strict):
-    """How CheXpert's labels are read. Ignored for data in NIH's layout."""
+    """Reading of the labels of CheXpert; ignored for data in the layout of NIH."""
 
     uncertain: Literal["unknown", "negative", "positive"] = Field(
         description="how a label of -1 is read; unknown labels are excluded from the loss and from all metrics"
@@ -28,7 +28,7 @@ class CheXpert(Strict):
 
 
 class Split(Strict):
-    """How patients are assigned to train, val and test."""
+    """Assignment of the patients to train, val and test."""
 
     method: Literal["patient", "official"] = Field(
         description="stratified random split by patient, or the official split of the data set"

@@ -179,7 +179,7 @@ def test_a_user_error_is_one_message(tmp_path: Path, table: pd.DataFrame | None,
 
 
 def assert_prevalence_kept(table: pd.DataFrame, split_of_image: pd.Series, sizes: dict[str, int]) -> None:
-    """Each split has its size, and each class its share of every split within 1 % or one image."""
+    """Check that each split has its size, and each class its prevalence in every split within 1 % or one image."""
     labels = label_matrix(table)
     for name, size in sizes.items():
         targets = labels.sum(axis=0) * size / len(table)

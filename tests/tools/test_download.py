@@ -97,8 +97,8 @@ class Getter:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
         self.monkeypatch, self.capsys, self.folder = monkeypatch, capsys, folder
 
-    def __call__(self, *words: str) -> str:
-        self.monkeypatch.setattr(sys, "argv", ["download", str(self.folder), *words])
+    def __call__(self, *arguments: str) -> str:
+        self.monkeypatch.setattr(sys, "argv", ["download", str(self.folder), *arguments])
         command.main()
         return self.capsys.readouterr().out
 
@@ -554,11 +554,11 @@ def test_a_zip_with_a_path_outside_its_folder_is_rejected(server: FaultyServer, 
 
 
 def test_a_user_error_is_one_line(tmp_path: Path) -> None:
-    for words, message in (
+    for arguments, message in (
         ([str(tmp_path / "raw"), "--from", str(tmp_path / "nonesuch")], "folder not found"),
         ([str(tmp_path / "raw"), "--from", str(tmp_path / "raw")], "is the target folder itself"),
     ):
         done = subprocess.run(
-            [sys.executable, "-m", "tools.download", *words], cwd=ROOT, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "tools.download", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
         )
         assert message in error_of(done)
