@@ -2,8 +2,10 @@
 
 import ast
 import re
+import shutil
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -20,13 +22,12 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))
 LINKED = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "MODEL_CARD.md", *sorted((ROOT / "benchmarks").glob("*.md"))]
 TOOLS = ("app", "compare", "doctor", "download", "export", "model_card", "parameters")
 TOOLS += ("phantom", "predict", "pull_request", "weights")
-TOY = ("sample.size=150", "epochs=1", "models=[test_resnet]", "image_size=32", "bootstrap_samples=100")
 
+# Commands that only read, and are run in the repository itself.
+RUN_HERE = ("make report", "python -m cxr.params")
 
-# Commands that the tests below run, in this order, in a toy-size clone that has an experiment queue and remotes.
-RUN = (
-    "make report",
-    "python -m cxr.params",
+# Commands that are run in this order in a copy of the project, whose pipeline is replaced by `STAGE`.
+RUN_IN_COPY = (
     "dvc status",
     "dvc repro --dry",
     "dvc repro",
@@ -49,7 +50,6 @@ RUN = (
     "dvc exp branch slow slow-branch",
     "python -m tools.pull_request main slow-branch",
     "dvc queue logs fast",
-    "python -m tools.predict data/demo/images/00000006_000.png --saliency-maps maps",
     "dvc remote add --default store /some/shared/folder",
     'git commit -am "Add the remote" && dvc push',
     "dvc pull",
@@ -62,6 +62,32 @@ RUN = (
 )
 
 
+# Predictions that depend on `lr` alone, in place of a training.
+STAGE = """
+import json
+from pathlib import Path
+
+import yaml
+
+from tests.fixtures.predictions import write_tables
+
+lr = yaml.safe_load(Path("params.yaml").read_text())["lr"]
+write_tables(first=0, noise=1 + 100 * lr, seed=1)
+Path("metrics/test.json").write_text(json.dumps({"auroc": {"mean_15": 1 - lr}}))
+"""
+PIPELINE = """
+stages:
+  train:
+    cmd: python stage.py
+    params: [lr]
+    deps: [stage.py]
+    outs: [data/predictions.csv, data/sample.csv]
+    metrics: [metrics/test.json: {cache: false}]
+plots:
+  - plots/roc.png
+"""
+
+
 class Elsewhere(NamedTuple):
     """A test file that runs a command, and text that it must contain for that."""
 
@@ -72,6 +98,9 @@ class Elsewhere(NamedTuple):
 # Commands that other tests run, perhaps with other files.
 RUN_ELSEWHERE = {
     "make accept": Elsewhere("tests/test_accept.py", "copy_project"),
+    "python -m tools.predict data/demo/images/00000006_000.png --saliency-maps maps": Elsewhere(
+        "tests/tools/test_predict.py", "--saliency-maps"
+    ),
     "python -m tools.predict images/ --csv predictions.csv": Elsewhere("tests/tools/test_predict.py", "--csv"),
     "python -m tools.predict images/ --json predictions.json": Elsewhere("tests/tools/test_predict.py", "--json"),
     "python -m tools.predict chest.png --saliency-maps maps --class Mass": Elsewhere(
@@ -158,9 +187,10 @@ def all_commands() -> set[str]:
 
 
 def test_every_command_is_run_or_states_what_it_needs() -> None:
-    listed = {*RUN, *RUN_ELSEWHERE, *NEEDS}
-    assert len(listed) == len(RUN) + len(RUN_ELSEWHERE) + len(NEEDS)
-    assert all_commands() == listed
+    listed = [*RUN_HERE, *RUN_IN_COPY, *RUN_ELSEWHERE, *NEEDS]
+    assert len(set(listed)) == len(listed)
+    assert all_commands() - set(listed) == set(), "not in the tables above"
+    assert set(listed) - all_commands() == set(), "in no page"
 
 
 @pytest.mark.parametrize("command", RUN_ELSEWHERE)
@@ -182,8 +212,9 @@ def code_of(page: Path) -> str:
 
 
 def test_parameters_in_commands_exist_with_values_that_are_allowed() -> None:
+    committed = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for command in all_commands():
-        values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        values = deepcopy(committed)
         for name, value in re.findall(r"-S '?([\w.]+)=([^\s']+)", command):
             section, *inner = name.split(".")
             target = values[section] if inner else values
@@ -215,16 +246,24 @@ def test_every_tool_is_tried() -> None:
     assert modules - {"__init__", "__pycache__", "revisions"} == set(TOOLS)
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project after two commits, each with the outputs of a toy run, on branch main with a remote."""
-    folder = copy_project(tmp_path_factory.mktemp("clone"))
+@pytest.mark.slow
+@pytest.mark.parametrize("command", RUN_HERE)
+def test_commands_that_only_read_run(command: str) -> None:
+    run(ROOT, "bash", "-c", command)
+
+
+def make_copy(folder: Path) -> Path:
+    """Copy the project to `folder` with `STAGE` as its pipeline: two commits on main, and a git remote, origin."""
+    copy_project(folder)
     run(folder, "git", "branch", "--move", "main")
-    run(folder, "dvc", "exp", "run", *(word for change in TOY for word in ("-S", change)))
-    commit(folder, "Run at toy size")
-    # DVC asks GitHub for an up-to-date release otherwise.
+    shutil.rmtree(folder / "data/demo")
+    (folder / "dvc.lock").unlink()
+    (folder / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
+    (folder / "stage.py").write_text(STAGE, encoding="utf-8")
+    # Without this, dvc looks for newer releases on the internet.
     run(folder, "dvc", "config", "core.check_update", "false")
-    commit(folder, "Do not look for updates")
+    run(folder, "dvc", "repro")
+    commit(folder, "Replace the pipeline")
     run(folder, "git", "init", "--quiet", "--bare", str(folder.parent / "origin"))
     run(folder, "git", "remote", "add", "origin", str(folder.parent / "origin"))
     run(folder, "git", "push", "--quiet", "origin", "main")
@@ -232,32 +271,36 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_line(folder: Path, line: str) -> str:
-    """Run a documented command line as a person does, and return its output."""
-    return run(folder, "bash", "-c", line.replace("/some/shared/folder", str(folder.parent / "store")))
+    """Run a line of a shell in `folder` and return what it prints."""
+    return run(folder, "bash", "-c", line)
 
 
 @pytest.mark.slow
-def test_the_commands_run_in_order(clone: Path) -> None:
+@pytest.mark.timeout(1800)  # about 40 processes
+def test_commands_of_dvc_run_in_order(tmp_path: Path) -> None:
+    folder = make_copy(tmp_path / "copy")
     output = {}
-    for command in RUN:
-        if command == "dvc queue logs fast":
-            wait_for_the_queue(clone)
-        output[command] = run_line(clone, command)
-    assert (clone / "differences.png").is_file()
-    assert "Success" in run_line(clone, "dvc queue status")
-    assert output["python -m tools.pull_request main slow-branch"].count("lr") >= 1
+    for command in RUN_IN_COPY:
+        output[command] = run_line(folder, command.replace("/some/shared/folder", str(tmp_path / "store")))
+        if command == "dvc queue start":
+            wait_for_queue(folder)
+    assert "up to date" in output["dvc repro"]
     assert "slow" in output["dvc exp show --only-changed --sort-by auroc.mean_15"]
-    assert list((clone / "maps").glob("*.png"))
+    assert "auroc.mean_15" in output["dvc metrics diff"]
+    assert "| params.yaml | lr" in output["python -m tools.pull_request main slow-branch"]
+    assert "differences.png" in run(folder, "git", "ls-tree", "--name-only", "main")
+    assert (folder / "dvc_plots/index.html").is_file()
 
 
-def wait_for_the_queue(folder: Path) -> None:
-    """Wait until the worker of the queue has finished, at most five minutes."""
+def wait_for_queue(folder: Path) -> None:
+    """Wait until the queue has finished, for up to five minutes."""
     for _ in range(150):
         status = run_line(folder, "dvc queue status")
         if "Running" not in status and "Queued" not in status:
+            assert "Success" in status
             return
         time.sleep(2)
-    pytest.fail(f"the queue does not end:\n{status}")
+    pytest.fail(f"the queue has not finished:\n{status}")
 
 
 def test_readme_is_short() -> None:
@@ -297,6 +340,17 @@ def test_files_named_in_the_pages_exist() -> None:
     pattern = r"\b(?:cxr|stages|tools|tests|benchmarks|docs|presets)/[\w/.-]+\.(?:py|md|yaml|html|sh)\b"
     named = {name for page in LINKED if page.name != "CHANGELOG.md" for name in re.findall(pattern, code_of(page))}
     assert not sorted(name for name in named if "NAME" not in name and not (ROOT / name).exists())
+
+
+def test_names_in_the_pages_exist() -> None:
+    """Names with an underscore in inline code must occur in the code: a rename must change the pages too."""
+    folders = ("cxr", "stages", "tools", "benchmarks")
+    code = "\n".join(file.read_text(encoding="utf-8") for folder in folders for file in (ROOT / folder).rglob("*.py"))
+    pattern = r"(?<!`)`([a-z.]*_[a-z_.]*)(?:\([^`]*\))?`"
+    words = {word for page in PAGES for word in re.findall(pattern, page.read_text(encoding="utf-8"))}
+    names = {part for word in words for part in word.split(".")}
+    assert len(names) > 30
+    assert not sorted(name for name in names if not re.search(rf"\b{name}\b", code))
 
 
 @cache
