@@ -1,1 +1,1 @@
-"""What the stages and tools share: tables, pixels, batches, networks, measures."""
+"""Code that the stages and tools share, in packages: see docs/architecture.md."""

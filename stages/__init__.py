@@ -1,1 +1,1 @@
-"""What DVC runs: one plain script a stage, `python -m stages.NAME`."""
+"""The stages of the DVC pipeline, one script each: `python -m stages.NAME`."""

@@ -1,1 +1,1 @@
-"""What a person runs beside DVC, `python -m tools.NAME`."""
+"""Command-line tools that are not part of the pipeline: `python -m tools.NAME`."""

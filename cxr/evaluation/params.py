@@ -10,7 +10,7 @@ from cxr.models.params import BatchSize, Deterministic, Models, Seeds, Threads
 
 
 class Threshold(Strict):
-    """How the threshold of each class is chosen on the validation images."""
+    """Rule for choosing the threshold of each class on the validation images."""
 
     rule: Literal["f1", "youden", "sensitivity"] = Field(
         description="maximum F1, maximum Youden index, or the highest threshold with the required sensitivity"

@@ -1,4 +1,4 @@
-"""What people look at: plots, the HTML report, example images, published results.
+"""Plots, the HTML report, example images and published results.
 
 Imports core, datasets, models, inference and evaluation.
 """

@@ -1,4 +1,4 @@
-"""What all visitors of the page share: the networks, their metrics, and the sample images."""
+"""State shared by all visitors of the page: the networks, their metrics, and the sample images."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor

@@ -50,7 +50,7 @@ class Ensemble:
 
     @property
     def is_synthetic(self) -> bool | None:
-        """Whether the networks were trained on synthetic images; None if unknown."""
+        """True if the networks were trained on synthetic images, False if not, None if unknown."""
         return self.decisions.synthetic if self.decisions else None
 
     @property

@@ -28,7 +28,7 @@ class Prediction(NamedTuple):
 
 
 class SaliencyOptions(NamedTuple):
-    """Where to write saliency maps, and of which class."""
+    """Folder for saliency maps, and the class that they are of."""
 
     folder: OverlayFolder
     only: str | None  # of this class; if None, of predicted positives, or of the most probable class without any
