@@ -25,11 +25,11 @@ from cxr.core.errors import InputError, run_as_script
 from cxr.evaluation.bootstrap import (
     ALPHA,
     BootstrapDistribution,
-    auroc_and_average_precision,
     bootstrap_patients,
     concatenate,
     difference,
 )
+from cxr.evaluation.ranking import auroc_and_average_precision
 
 Floats = NDArray[np.float64]
 

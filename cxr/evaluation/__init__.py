@@ -1,4 +1,4 @@
-"""Metrics, confidence intervals, calibration, thresholds, subgroups, localisation, near-duplicates, and their summary.
+"""Metrics with confidence intervals, calibration, thresholds, subgroups, localisation and near-duplicates.
 
 Imports core, models and inference; `metrics` imports core only, since training uses it too.
 """

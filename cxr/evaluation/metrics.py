@@ -1,6 +1,6 @@
-"""Measures of multi-label predictions, class by class. A class with one value only has no AUROC: nan, never 0.
+"""Metrics of multi-label predictions for each class; undefined values, such as an AUROC without positives, are nan.
 
-Labels are uint8 [images, classes]: 0, 1, or `UNKNOWN`, which no measure counts.
+Labels are uint8 [images, classes]: 0, 1, or `UNKNOWN`, which is ignored.
 """
 
 from collections.abc import Callable
@@ -18,58 +18,58 @@ PerClass = NDArray[np.float64]
 
 
 def label_mask(labels: Labels) -> NDArray[np.bool_]:
-    """Which of `labels` are 0 or 1: bool, in their shape."""
+    """Return the mask of labels that are 0 or 1, bool, in the shape of `labels`."""
     return labels != UNKNOWN
 
 
 def positives(labels: Labels) -> NDArray[np.int64]:
-    """How many images have each class, int [classes]."""
+    """Return the number of positive images, int [classes]."""
     return np.count_nonzero(labels == 1, axis=0)
 
 
 def negatives(labels: Labels) -> NDArray[np.int64]:
-    """How many images are known not to have each class, int [classes]."""
+    """Return the number of negative images, int [classes]."""
     return np.count_nonzero(labels == 0, axis=0)
 
 
 def has_both_classes(labels: Labels) -> NDArray[np.bool_]:
-    """Which columns of `labels`, [images, classes], have positives and negatives: bool [classes]."""
+    """Return the mask of classes with both positives and negatives, bool [classes]."""
     return (positives(labels) > 0) & (negatives(labels) > 0)
 
 
 def auroc(labels: Labels, scores: Scores) -> PerClass:
-    """Area under the ROC curve of each class, float [classes]; nan where `labels` has one value only."""
+    """Return the area under the ROC curve, float [classes]; nan without positives or without negatives."""
     return _by_class(roc_auc_score, labels, scores)
 
 
 def average_precision(labels: Labels, scores: Scores) -> PerClass:
-    """Average precision of each class, float [classes]; nan where `labels` has one value only."""
+    """Return the average precision, float [classes]; nan without positives or without negatives."""
     return _by_class(average_precision_score, labels, scores)
 
 
 def nanmean(values: PerClass) -> float:
-    """Mean of the values that are not nan; nan where there are none."""
+    """Return the mean of the values that are not nan; nan if there are none."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")
 
 
-def accuracy(labels: Labels, decisions: NDArray[np.bool_]) -> PerClass:
-    """Share of images decided rightly, of each class: float [classes]; nan where none is known."""
+def accuracy(labels: Labels, predicted_positive: NDArray[np.bool_]) -> PerClass:
+    """Return the fraction of correctly predicted images, float [classes]; nan without labels."""
     with np.errstate(invalid="ignore"):
-        right: PerClass = (labels == decisions).sum(axis=0) / label_mask(labels).sum(axis=0)
-    return right
+        correct: PerClass = (labels == predicted_positive).sum(axis=0) / label_mask(labels).sum(axis=0)
+    return correct
 
 
-def confusion(labels: Labels, decisions: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Counts of each class: true negatives, false positives, false negatives, true positives, int [classes, 4]."""
-    outcome = np.where(label_mask(labels), 2 * labels.astype(np.int64) + decisions, -1)
+def confusion(labels: Labels, predicted_positive: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count true negatives, false positives, false negatives and true positives, int [classes, 4]."""
+    outcome = np.where(label_mask(labels), 2 * labels.astype(np.int64) + predicted_positive, -1)
     return np.stack([(outcome == kind).sum(axis=0) for kind in range(4)], axis=1)
 
 
 def precision_recall_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Precision, recall and F1 of each class from `confusion`, float [classes, 3].
+    """Compute precision, recall and F1 from the result of `confusion`, float [classes, 3].
 
-    All three are nan where the class has no positives, and precision where nothing was called positive (0 / 0).
+    All three are nan without positives, and precision is nan without predicted positives (0 / 0).
     """
     _, false_positives, false_negatives, true_positives = counts.T
     with np.errstate(invalid="ignore"):
@@ -80,14 +80,14 @@ def precision_recall_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.where(without_positives[:, None], np.nan, np.stack([precision, recall, f1], axis=1))
 
 
-def of_class(column: int | np.integer[Any], labels: Labels, scores: Scores) -> tuple[Labels, Scores]:
-    """Labels and scores of one class, [images], of the images that it is known of."""
-    ours = label_mask(labels[:, column])
-    return labels[ours, column], scores[ours, column]
+def class_column(column: int | np.integer[Any], labels: Labels, scores: Scores) -> tuple[Labels, Scores]:
+    """Return labels and scores of one class, [images], for the images with a label of it."""
+    mask = label_mask(labels[:, column])
+    return labels[mask, column], scores[mask, column]
 
 
-def _by_class(measure: Callable[[Labels, Scores], float], labels: Labels, scores: Scores) -> PerClass:
+def _by_class(metric: Callable[[Labels, Scores], float], labels: Labels, scores: Scores) -> PerClass:
     values = np.full(labels.shape[1], np.nan)
     for column in np.flatnonzero(has_both_classes(labels)):
-        values[column] = measure(*of_class(column, labels, scores))
+        values[column] = metric(*class_column(column, labels, scores))
     return values

@@ -1,14 +1,15 @@
-"""Near-duplicate pixels in different splits: the same film twice, under another name or another patient.
+"""Find near-duplicate images in different splits: the same radiograph under another name or patient.
 
-Frontal chest films look alike, so this goes by two steps. A perceptual hash (signs of cosine frequencies, after Zauner
-2010, "Implementation and benchmarking of perceptual image hash functions") finds candidates among billions of pairs.
-Then the correlation of their pixels confirms them: of what is left of each film without its coarsest shape
-(frequencies below `FINE`) and without what all films of the data set have in common.
+All frontal chest radiographs are similar, so the search has two steps. A perceptual hash (signs of DCT coefficients,
+after Zauner 2010, "Implementation and benchmarking of perceptual image hash functions") finds candidates among billions
+of pairs. The correlation of their pixels then confirms them, after the lowest frequencies (below `MIN_FREQUENCY`) and
+the mean over all images of the data set have been removed.
 
-Measured on 2,430 real films at 128 px: none of 2,950,031 pairs of different patients is reported (the most alike
-correlate by 0.90; extrapolated, fewer than 0.03 of a million would be reported). Of the same film at another size, as
-JPEG of quality 30, with noise of 10 gray levels, or brighter by 25, every one is; of those with gamma 0.7, turned by 1
-degree, or cropped by 1 % at each side, 99.9, 98 and 94 %; cropped by 2 %, 19 %; mirrored or inverted, none.
+On 2,430 real radiographs at 128 px, none of the 2,950,031 pairs of different patients is reported (the highest
+correlation is 0.90; extrapolated, fewer than 0.03 pairs in a million are reported). A copy is reported in 100 % of the
+cases if it is resized, saved as JPEG with quality 30, has noise of 10 gray levels or is brighter by 25; in 99.9 % with
+gamma 0.7, 98 % rotated by 1 degree, 94 % cropped by 1 % on each side, 19 % cropped by 2 %, and never if it is flipped
+or inverted.
 """
 
 from collections.abc import Iterator
@@ -24,19 +25,20 @@ from cxr.core.progress import progress
 from cxr.core.tables import SPLITS
 from cxr.evaluation.schema import DuplicatePair, Duplicates
 
-SIDE = 32  # blocks along each side of a reduced film
-FINE = 3  # half waves along a side: the lowest frequency that tells films apart
-FARTHEST = 10  # bits of 64 in which the hashes of a pair may differ
-ALIKE = 0.93  # the correlation from which a pair is reported
-# A data set with this many has another problem than a leak (one placeholder for many images); these will show it.
-MOST_PAIRS = 10_000
-_FLAT = 0.01  # gray levels: weaker waves are rounding errors
-_CHUNK = 2**21  # pixels that are worked on at once; more fall out of the processor's cache
+SIDE = 32  # side of a reduced image, blocks
+MIN_FREQUENCY = 3  # half waves per side; lower frequencies are similar in all radiographs
+MAX_DISTANCE = 10  # Hamming distance of the 64-bit hashes of a pair
+MIN_CORRELATION = 0.93  # of a reported pair
+# A data set with this many pairs has another problem than leakage, such as one placeholder for many images.
+MAX_PAIRS = 10_000
+_MIN_AMPLITUDE = 0.01  # gray levels; smaller coefficients are rounding errors
+_CHUNK = 2**21  # pixels that are processed at once; more do not fit in the processor's cache
 _ROWS = 16  # hashes compared with all others at once
 
 Hashes = NDArray[np.uint64]
-Pairs = NDArray[np.int64]  # [pairs, 2]: the rows of two images
-Waves = NDArray[np.float32]  # [images, SIDE, SIDE]: cosine transforms of reduced films
+Pairs = NDArray[np.int64]  # [pairs, 2], rows of images
+Features = NDArray[np.float32]  # [images, SIDE²]
+Spectra = NDArray[np.float32]  # [images, SIDE, SIDE], DCT of the reduced images
 
 
 def find_duplicates(images: NDArray[np.uint8], sample: pd.DataFrame) -> Duplicates:
@@ -59,22 +61,22 @@ def find_duplicates(images: NDArray[np.uint8], sample: pd.DataFrame) -> Duplicat
 
 
 def near_duplicates(images: NDArray[np.uint8], names: list[str], splits: list[str]) -> pd.DataFrame:
-    """Pairs of images in different splits that are most likely the same film.
+    """Return the pairs of images in different splits that are probably the same radiograph.
 
-    Images without any structure (all black) are not compared.
+    Images without structure (all black) are not compared.
 
     Args:
-        images: uint8 [images, height, width], 32 pixels or more a side; may be a memory map, read in chunks.
-        names: of the images.
-        splits: of the images: train, val or test.
+        images: uint8 [images, height, width], at least 32 pixels per side; a memory map is read in chunks.
+        names: name of each image.
+        splits: split of each image: train, val or test.
 
     Returns:
-        A row a pair, the most alike first, `MOST_PAIRS` at most: image_a, split_a, image_b, split_b, distance (of
-        their hashes, bits) and correlation (of their pixels, as said above).
+        A row for each pair by falling correlation, at most `MAX_PAIRS`: image_a, split_a, image_b, split_b, distance
+        (Hamming distance of the hashes) and correlation (of the pixels, see the module's docstring).
     """
-    hashes, common = survey(images)
+    hashes, mean = hash_images(images)
     name_of, split_of = np.array(names, object), np.array(splits, object)
-    pairs, correlation = _confirmed(images, candidates(hashes, split_of), common)
+    pairs, correlation = _confirmed(images, candidates(hashes, split_of), mean)
     a, b = pairs.T
     table = pd.DataFrame(
         {
@@ -87,95 +89,98 @@ def near_duplicates(images: NDArray[np.uint8], names: list[str], splits: list[st
         }
     )
     order = ["correlation", "image_a", "image_b"]
-    return table.sort_values(order, ascending=[False, True, True], ignore_index=True).head(MOST_PAIRS)
+    return table.sort_values(order, ascending=[False, True, True], ignore_index=True).head(MAX_PAIRS)
 
 
-def survey(images: NDArray[np.uint8]) -> tuple[Hashes, NDArray[np.float64]]:
-    """Look at all images once, in chunks.
+def hash_images(images: NDArray[np.uint8]) -> tuple[Hashes, NDArray[np.float64]]:
+    """Hash all images, in chunks.
 
     Args:
         images: uint8 [images, height, width].
 
     Returns:
-        The hash of each image, uint64 [images]: the signs of its 8 × 8 cosine frequencies from `FINE` on, which stay
-        when it becomes brighter or gains contrast; 0 for an image without any structure. And what the images have in
-        common, float64 [SIDE²]: the mean of their fine shapes.
+        The hash of each image, uint64 [images]: the signs of its 8 × 8 DCT coefficients from `MIN_FREQUENCY` on, which
+        do not depend on brightness and contrast; 0 for an image without structure. And the mean of the images'
+        features, float64 [SIDE²].
     """
     hashes, total = np.zeros(len(images), np.uint64), np.zeros(SIDE**2)
     starts = range(0, len(images), _chunk(images))
-    for start in progress(starts, "look for duplicates", len(starts), "parts"):
-        waves = _waves(images[start : start + _chunk(images)])
-        bits = waves[:, FINE : FINE + 8, FINE : FINE + 8].reshape(-1, 64) > _FLAT
+    for start in progress(starts, "hash images", len(starts), "chunks"):
+        spectra = _spectra(images[start : start + _chunk(images)])
+        bits = (
+            spectra[:, MIN_FREQUENCY : MIN_FREQUENCY + 8, MIN_FREQUENCY : MIN_FREQUENCY + 8].reshape(-1, 64)
+            > _MIN_AMPLITUDE
+        )
         hashes[start : start + len(bits)] = np.packbits(bits, axis=1).view(np.uint64)[:, 0]
-        total += _fine_shapes(waves).sum(axis=0)
+        total += _features(spectra).sum(axis=0)
     return hashes, total / len(images)
 
 
 def candidates(hashes: Hashes, split_of: NDArray[np.object_]) -> Iterator[Pairs]:
-    """Pairs of images in different splits with near hashes, in batches; the one in the earlier split first."""
+    """Yield batches of pairs of images in different splits with similar hashes, the one in the earlier split first."""
     for earlier, later in combinations(SPLITS, 2):
         first, second = (np.flatnonzero((split_of == split) & (hashes != 0)) for split in (earlier, later))
         starts = range(0, len(second) if len(first) else 0, _ROWS)
-        for start in progress(starts, f"compare {earlier} with {later}", len(starts), "parts"):
+        for start in progress(starts, f"compare {earlier} with {later}", len(starts), "chunks"):
             rows = second[start : start + _ROWS]
-            # Every hash against every other: one or two nanoseconds a pair, and nothing is missed. Places are sought
-            # in one dimension, since numpy is three times slower at it in two.
-            near = np.bitwise_count(hashes[rows, None] ^ hashes[first]) <= FARTHEST
-            row, place = np.divmod(np.flatnonzero(near), len(first))
+            # Comparing every pair takes one or two nanoseconds each, and is exact. flatnonzero is three times faster
+            # than nonzero in two dimensions.
+            near = np.bitwise_count(hashes[rows, None] ^ hashes[first]) <= MAX_DISTANCE
+            row, column = np.divmod(np.flatnonzero(near), len(first))
             if len(row):
-                yield np.stack([first[place], rows[row]], axis=1)
+                yield np.stack([first[column], rows[row]], axis=1)
 
 
 def _confirmed(
-    images: NDArray[np.uint8], batches: Iterator[Pairs], common: NDArray[np.float64]
+    images: NDArray[np.uint8], batches: Iterator[Pairs], mean: NDArray[np.float64]
 ) -> tuple[Pairs, NDArray[np.float64]]:
-    """The pairs that are `ALIKE`, and their correlations, [pairs]; no further batches from `MOST_PAIRS` on."""
-    found, values = [np.empty((0, 2), np.int64)], [np.empty(0)]
+    """Return the pairs of at least `MIN_CORRELATION`, and their correlations [pairs]; stop at `MAX_PAIRS`."""
+    kept, values = [np.empty((0, 2), np.int64)], [np.empty(0)]
     for pairs in batches:
-        # Further digits are rounding errors, and would shuffle equal pairs.
-        correlation = _correlations(images, pairs, common).astype(np.float64).round(4)
-        found.append(pairs[correlation >= ALIKE])
-        values.append(correlation[correlation >= ALIKE])
-        if sum(map(len, values)) >= MOST_PAIRS:
+        # Further digits are rounding errors, and would change the order of equal pairs.
+        correlation = _correlations(images, pairs, mean).astype(np.float64).round(4)
+        kept.append(pairs[correlation >= MIN_CORRELATION])
+        values.append(correlation[correlation >= MIN_CORRELATION])
+        if sum(map(len, values)) >= MAX_PAIRS:
             break
-    return np.concatenate(found), np.concatenate(values)
+    return np.concatenate(kept), np.concatenate(values)
 
 
-def _correlations(images: NDArray[np.uint8], pairs: Pairs, common: NDArray[np.float64]) -> Waves:
-    """Correlation of the fine shapes of each pair, less what is `common`: float32 [pairs]."""
+def _correlations(images: NDArray[np.uint8], pairs: Pairs, mean: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the correlation of the features of each pair, less the mean features, float32 [pairs]."""
     starts = range(0, len(pairs), _chunk(images))
-    return np.concatenate([_correlate(images, pairs[start : start + _chunk(images)], common) for start in starts])
+    return np.concatenate([_correlate(images, pairs[start : start + _chunk(images)], mean) for start in starts])
 
 
-def _correlate(images: NDArray[np.uint8], pairs: Pairs, common: NDArray[np.float64]) -> Waves:
-    rows, place = np.unique(pairs, return_inverse=True)
-    own = _unit(_fine_shapes(_waves(images[rows])) - common.astype(np.float32))
-    first, second = place.reshape(pairs.shape).T
-    return np.einsum("pi,pi->p", own[first], own[second])
+def _correlate(images: NDArray[np.uint8], pairs: Pairs, mean: NDArray[np.float64]) -> NDArray[np.float32]:
+    rows, index = np.unique(pairs, return_inverse=True)
+    features = _normalize(_features(_spectra(images[rows])) - mean.astype(np.float32))
+    first, second = index.reshape(pairs.shape).T
+    return np.einsum("pi,pi->p", features[first], features[second])
 
 
-def _fine_shapes(waves: Waves) -> Waves:
-    """Without brightness and the coarsest shape, at a contrast of 1: float32 [images, SIDE²]; 0 where there is none."""
-    fine = waves.copy()
-    fine[:, :FINE, :FINE] = 0
-    fine[(np.abs(fine) <= _FLAT).all(axis=(1, 2))] = 0
-    return _unit(fine.reshape(len(waves), -1))
+def _features(spectra: Spectra) -> Features:
+    """Return the spectra without the lowest frequencies, as unit vectors, [images, SIDE²]; 0 without structure."""
+    fine = spectra.copy()
+    fine[:, :MIN_FREQUENCY, :MIN_FREQUENCY] = 0
+    fine[(np.abs(fine) <= _MIN_AMPLITUDE).all(axis=(1, 2))] = 0
+    return _normalize(fine.reshape(len(spectra), -1))
 
 
-def _unit(vectors: Waves) -> Waves:
-    """`vectors`, [n, length], each divided by its length; 0 stays 0."""
+def _normalize(vectors: Features) -> Features:
+    """Divide each of `vectors`, [n, SIDE²], by its norm; 0 stays 0."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-6))
 
 
-def _waves(images: NDArray[np.uint8]) -> Waves:
-    """Cosine transform (DCT-II, orthonormal) of the means of `SIDE` × `SIDE` blocks of whole pixels.
+def _spectra(images: NDArray[np.uint8]) -> Spectra:
+    """Return the orthonormal DCT-II of the means of `SIDE` × `SIDE` blocks of whole pixels.
 
-    The transform keeps lengths and angles: what correlates in its frequencies does so in pixels.
+    An orthonormal transform keeps correlations.
     """
     height, width = images.shape[1:]
     edges, cosines = _edges(height), _cosines()
-    # Sums of whole numbers, a row of blocks at a time, take a third of the time of a product of matrices. 16 bits hold
-    # the sum of 257 pixels, the height of a block in images of 8,224 pixels.
+    # Integer sums of one row of blocks at a time take a third of the time of a matrix product. 16 bits hold the sum of
+    # 257 pixels, the height of a block in images of 8,224 pixels.
     sums = [images[:, top:bottom].sum(axis=1, dtype=np.uint16) for top, bottom in pairwise(edges)]
     lines = np.stack(sums, axis=1).astype(np.float32).reshape(-1, width)
     across = (lines @ (_block_means(width) @ cosines.T)).reshape(-1, SIDE, SIDE)
@@ -188,17 +193,17 @@ def _edges(pixels: int) -> NDArray[np.int64]:
 
 
 def _block_means(pixels: int) -> NDArray[np.float32]:
-    """What makes `SIDE` means of a line of `pixels`: [pixels, SIDE]."""
+    """Return the matrix that averages a line of `pixels` in `SIDE` blocks, [pixels, SIDE]."""
     sizes = np.diff(_edges(pixels))
     return np.repeat(np.eye(SIDE) / sizes, sizes, axis=0).astype(np.float32)
 
 
 def _cosines() -> NDArray[np.float32]:
-    """The matrix of the orthonormal DCT-II, [SIDE, SIDE]: a frequency a row."""
-    frequency, place = np.mgrid[:SIDE, :SIDE]
-    waves: NDArray[np.float64] = np.cos(np.pi * frequency * (2 * place + 1) / (2 * SIDE)) * (2 / SIDE) ** 0.5
-    waves[0] /= 2**0.5
-    return waves.astype(np.float32)
+    """Return the matrix of the orthonormal DCT-II, [SIDE, SIDE], a row for each frequency."""
+    frequency, position = np.mgrid[:SIDE, :SIDE]
+    spectra: NDArray[np.float64] = np.cos(np.pi * frequency * (2 * position + 1) / (2 * SIDE)) * (2 / SIDE) ** 0.5
+    spectra[0] /= 2**0.5
+    return spectra.astype(np.float32)
 
 
 def _chunk(images: NDArray[np.uint8]) -> int:

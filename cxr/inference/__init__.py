@@ -1,4 +1,4 @@
-"""From trained networks to probabilities and saliency maps: test-time augmentation and the ensemble.
+"""Inference with trained networks: test-time augmentation, ensemble probabilities and saliency maps.
 
 Imports core and models.
 """

@@ -1,129 +1,45 @@
-"""Intervals by the patient bootstrap: against scikit-learn, against a plain loop, and by hand.
+"""Confidence intervals and paired comparisons by the patient bootstrap.
 
-How often they cover the truth is in `tests/benchmarks/test_coverage.py`.
+`tests/benchmarks/test_coverage.py` tests their coverage.
 """
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import precision_score, recall_score
 
-from cxr.evaluation import bootstrap, metrics
+from cxr.evaluation import bootstrap
 from cxr.evaluation.bootstrap import (
     BootstrapDistribution,
-    BootstrapSamples,
-    auroc_and_average_precision,
     bootstrap_patients,
     difference,
     holm,
 )
-
-Study = tuple[metrics.Labels, metrics.Scores, NDArray[np.int64]]
-
-
-def study(seed: int, images: int = 300, classes: int = 3, decimals: int = 1) -> Study:
-    """Labels, scores with ties that know something of them, and patients of about three images each."""
-    random = np.random.default_rng(seed)
-    patients = random.integers(0, max(images // 3, 1), images)
-    labels = (random.random((images, classes)) < 0.3).astype(np.uint8)
-    scores = np.round(random.normal(size=labels.shape) + labels, decimals)
-    return labels, scores, patients
+from cxr.evaluation.ranking import auroc_and_average_precision
+from tests.fixtures.study import make_study
 
 
-def with_resampled(*columns: list[float], value: list[float], freedom: float = 9) -> BootstrapDistribution:
-    """A measure whose resampled values are written out, a list for each class."""
-    resampled = np.array(columns, float).T
-    return BootstrapDistribution(np.array(value, float), resampled, np.full(len(value), freedom))
-
-
-@pytest.mark.slow
-@settings(deadline=None, max_examples=25)
-@given(st.integers(0, 10_000), st.integers(2, 40), st.integers(0, 2))
-def test_each_resample_is_scikit_learn_with_its_weights(seed: int, images: int, decimals: int) -> None:
-    labels, scores, patients = study(seed, images, classes=2, decimals=decimals)
-    resamples = bootstrap_patients(patients, 8, seed)
-    areas, precisions = auroc_and_average_precision(labels, scores, resamples)
-    for row, counts in enumerate(resamples.counts):
-        weights = counts[resamples.patient]
-        for column in range(labels.shape[1]):
-            ours = [
-                measure.value[column] if row == 0 else measure.resampled[row - 1, column]
-                for measure in (areas, precisions)
-            ]
-            truth, score = labels[:, column], scores[:, column]
-            if len(set(truth[weights > 0])) < 2:
-                assert np.isnan(ours).all()
-            else:
-                expected = [
-                    function(truth, score, sample_weight=weights)
-                    for function in (roc_auc_score, average_precision_score)
-                ]
-                np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12)
-
-
-def test_the_sample_has_the_values_of_the_other_measures() -> None:
-    labels, scores, patients = study(1)
-    areas, precisions = auroc_and_average_precision(labels, scores, bootstrap_patients(patients, 1, 0))
-    np.testing.assert_allclose(areas.value, metrics.auroc(labels, scores), rtol=0, atol=1e-14)
-    np.testing.assert_allclose(precisions.value, metrics.average_precision(labels, scores), rtol=0, atol=1e-14)
-
-
-def test_a_resample_is_the_images_of_the_drawn_patients_repeated() -> None:
-    labels, scores, patients = study(2)
-    resamples = bootstrap_patients(patients, 30, seed=5)
-    areas, precisions = auroc_and_average_precision(labels, scores, resamples)
-    names, random = np.unique(patients), np.random.default_rng(5)
-    for row in range(30):
-        drawn = names[random.integers(len(names), size=len(names))]
-        images = np.concatenate([np.flatnonzero(patients == patient) for patient in drawn])
-        np.testing.assert_allclose(areas.resampled[row], metrics.auroc(labels[images], scores[images]), atol=1e-12)
-        expected = metrics.average_precision(labels[images], scores[images])
-        np.testing.assert_allclose(precisions.resampled[row], expected, atol=1e-12)
-
-
-def test_handling_a_few_resamples_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels, scores, patients = study(3)
-    resamples = bootstrap_patients(patients, 50, seed=1)
-    whole, _ = auroc_and_average_precision(labels, scores, resamples)
-    monkeypatch.setattr(bootstrap, "_IMAGES_AT_ONCE", 7 * len(labels))
-    parts, _ = auroc_and_average_precision(labels, scores, resamples)
-    np.testing.assert_array_equal(whole.resampled, parts.resampled)
+def distribution(*columns: list[float], value: list[float], dof: float = 9) -> BootstrapDistribution:
+    """A distribution with the given values in the bootstrap samples, a list for each class."""
+    samples = np.array(columns, float).T
+    return BootstrapDistribution(np.array(value, float), samples, np.full(len(value), dof))
 
 
 def test_the_seed_decides_and_patients_are_drawn_as_often_as_there_are() -> None:
     patients = np.array([7, 7, 3, 9, 9, 9])
-    resamples = bootstrap_patients(patients, 200, seed=4)
-    np.testing.assert_array_equal(resamples.counts, bootstrap_patients(patients, 200, seed=4).counts)
-    assert (resamples.counts != bootstrap_patients(patients, 200, seed=5).counts).any()
-    assert (resamples.counts.sum(axis=1) == 3).all()
-    assert (resamples.counts[0] == 1).all()
-    weights = resamples.counts[:, resamples.patient]
+    samples = bootstrap_patients(patients, 200, seed=4)
+    np.testing.assert_array_equal(samples.counts, bootstrap_patients(patients, 200, seed=4).counts)
+    assert (samples.counts != bootstrap_patients(patients, 200, seed=5).counts).any()
+    assert (samples.counts.sum(axis=1) == 3).all()
+    assert (samples.counts[0] == 1).all()
+    weights = samples.counts[:, samples.patient]
     assert (weights[:, 0] == weights[:, 1]).all()
     assert (weights[:, 3] == weights[:, 5]).all()
 
 
-def test_some_images_keep_the_draws_of_their_patients() -> None:
-    labels, scores, patients = study(6)
-    resamples, some = bootstrap_patients(patients, 20, seed=0), np.arange(0, 300, 2)
-    areas, _ = auroc_and_average_precision(labels[some], scores[some], resamples.of(some))
-    weights = resamples.counts[1:][:, resamples.patient[some]]
-    expected = [roc_auc_score(labels[some, 0], scores[some, 0], sample_weight=row) for row in weights]
-    np.testing.assert_allclose(areas.resampled[:, 0], expected, atol=1e-12)
-
-
-def test_whole_numbers_stay_exact_on_many_images() -> None:
-    random = np.random.default_rng(0)
-    labels = (random.random((120_000, 1)) < 0.5).astype(np.uint8)
-    scores = random.normal(size=labels.shape)
-    resamples = BootstrapSamples(np.full((1, 1), 9, np.uint8), np.zeros(len(labels), np.intp))
-    areas, _ = auroc_and_average_precision(labels, scores, resamples)
-    assert areas.value[0] == pytest.approx(roc_auc_score(labels[:, 0], scores[:, 0]), rel=0, abs=1e-14)
-
-
 def test_a_class_with_one_value_has_no_interval_and_is_left_out_of_the_mean() -> None:
-    labels, scores, patients = study(7)
+    labels, scores, patients = make_study(7)
     labels[:, 1] = 0
     areas, precisions = auroc_and_average_precision(labels, scores, bootstrap_patients(patients, 100, 0))
     for measure in (areas, precisions):
@@ -134,37 +50,37 @@ def test_a_class_with_one_value_has_no_interval_and_is_left_out_of_the_mean() ->
         assert np.isnan(measure.mean([1]).interval()).all()
 
 
-def test_the_mean_is_that_of_the_classes_that_a_resample_has() -> None:
-    measure = with_resampled([0.6, np.nan, 0.8], [0.9, 0.7, np.nan], [0.1, 0.1, 0.1], value=[0.7, 0.8, 0.1])
+def test_the_mean_is_that_of_the_classes_that_a_bootstrap_sample_has() -> None:
+    measure = distribution([0.6, np.nan, 0.8], [0.9, 0.7, np.nan], [0.1, 0.1, 0.1], value=[0.7, 0.8, 0.1])
     mean = measure.mean([0, 1])
     assert mean.value[0] == pytest.approx(0.75)
-    np.testing.assert_allclose(mean.resampled[:, 0], [0.75, 0.7, 0.8])
+    np.testing.assert_allclose(mean.samples[:, 0], [0.75, 0.7, 0.8])
 
 
 def test_two_classes_that_vary_alike_have_twice_the_degrees_of_freedom() -> None:
-    measure = with_resampled([0.6, 0.7, 0.8], [0.8, 0.7, 0.6], value=[0.7, 0.7], freedom=12)
-    assert measure.mean([0, 1]).freedom[0] == pytest.approx(24)
-    assert measure.mean([0]).freedom[0] == pytest.approx(12)
+    measure = distribution([0.6, 0.7, 0.8], [0.8, 0.7, 0.6], value=[0.7, 0.7], dof=12)
+    assert measure.mean([0, 1]).dof[0] == pytest.approx(24)
+    assert measure.mean([0]).dof[0] == pytest.approx(12)
 
 
 def test_the_interval_is_students_on_the_logit_scale() -> None:
     logits = np.array([1.0, 2.0, 3.0])  # their standard deviation is 1
-    measure = with_resampled(list(1 / (1 + np.exp(-logits))), value=[1 / (1 + np.exp(-2.0))], freedom=10)
+    measure = distribution(list(1 / (1 + np.exp(-logits))), value=[1 / (1 + np.exp(-2.0))], dof=10)
     # 2.228 is the 97.5 % point of Student's t with 10 degrees of freedom, from a table.
     expected = 1 / (1 + np.exp(-(2 + np.array([-2.228139, 2.228139]))))
     np.testing.assert_allclose(measure.interval()[0], expected, atol=1e-6)
 
 
 def test_where_the_bootstrap_cannot_tell_there_is_no_interval() -> None:
-    perfect = with_resampled([1.0, 1.0, 1.0], value=[1.0])
-    one_patient = with_resampled([0.8, 0.9, 0.7], value=[0.8], freedom=0)
+    perfect = distribution([1.0, 1.0, 1.0], value=[1.0])
+    one_patient = distribution([0.8, 0.9, 0.7], value=[0.8], dof=0)
     assert np.isnan(perfect.interval()).all()
     assert np.isnan(one_patient.interval()).all()
 
 
-def test_a_resample_at_one_counts_as_halfway_to_it() -> None:
-    at_one = with_resampled([0.8, 0.9, 1.0], value=[0.9]).interval()
-    np.testing.assert_array_equal(at_one, with_resampled([0.8, 0.9, 0.95], value=[0.9]).interval())
+def test_a_bootstrap_sample_at_one_counts_as_halfway_to_it() -> None:
+    at_one = distribution([0.8, 0.9, 1.0], value=[0.9]).interval()
+    np.testing.assert_array_equal(at_one, distribution([0.8, 0.9, 0.95], value=[0.9]).interval())
     assert (at_one < 1).all()
 
 
@@ -172,32 +88,32 @@ def test_a_resample_at_one_counts_as_halfway_to_it() -> None:
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 10_000))
 def test_proportions_are_those_of_scikit_learn(seed: int) -> None:
-    labels, scores, patients = study(seed, images=40)
+    labels, scores, patients = make_study(seed, images=40)
     truth, decisions = labels > 0, scores >= 0.5
-    resamples = bootstrap_patients(patients, 10, seed)
-    sensitivity = bootstrap.proportion(decisions, truth, resamples)
-    precision = bootstrap.proportion(truth, decisions, resamples)
-    for row, counts in enumerate(resamples.counts[1:]):
+    samples = bootstrap_patients(patients, 10, seed)
+    sensitivity = bootstrap.proportion(decisions, truth, samples)
+    precision = bootstrap.proportion(truth, decisions, samples)
+    for row, counts in enumerate(samples.counts[1:]):
         for function, measure in ((recall_score, sensitivity), (precision_score, precision)):
             for column in range(labels.shape[1]):
-                weights = counts[resamples.patient]
+                weights = counts[samples.patient]
                 expected = function(truth[:, column], decisions[:, column], sample_weight=weights, zero_division=np.nan)
-                np.testing.assert_allclose(measure.resampled[row, column], expected, atol=1e-12)
+                np.testing.assert_allclose(measure.samples[row, column], expected, atol=1e-12)
 
 
 def test_a_proportion_of_nothing_is_undefined() -> None:
-    labels, scores, patients = study(8)
+    labels, scores, patients = make_study(8)
     nothing = bootstrap.proportion(labels > 0, scores > 99, bootstrap_patients(patients, 20, 0))
     assert np.isnan(nothing.value).all()
     assert np.isnan(nothing.interval()).all()
 
 
 def test_equal_scores_differ_by_nothing() -> None:
-    labels, scores, patients = study(9)
-    resamples = bootstrap_patients(patients, 99, 0)
-    first, _ = auroc_and_average_precision(labels, scores, resamples)
+    labels, scores, patients = make_study(9)
+    samples = bootstrap_patients(patients, 99, 0)
+    first, _ = auroc_and_average_precision(labels, scores, samples)
     # Another scale, the same order: the same measures.
-    second, _ = auroc_and_average_precision(labels, 3 * scores - 1, resamples)
+    second, _ = auroc_and_average_precision(labels, 3 * scores - 1, samples)
     found = difference(first, second)
     for bound in (found.value, found.low, found.high):
         np.testing.assert_array_equal(bound, np.zeros(3))
@@ -205,10 +121,10 @@ def test_equal_scores_differ_by_nothing() -> None:
 
 
 def test_a_planted_difference_is_found_and_only_where_it_is() -> None:
-    labels, scores, patients = study(10, images=900, decimals=3)
+    labels, scores, patients = make_study(10, images=900, decimals=3)
     worse = scores + np.random.default_rng(1).normal(0, [3, 0.01, 0.01], scores.shape)
-    resamples = bootstrap_patients(patients, 999, 0)
-    first, second = (auroc_and_average_precision(labels, each, resamples)[0] for each in (scores, worse))
+    samples = bootstrap_patients(patients, 999, 0)
+    first, second = (auroc_and_average_precision(labels, each, samples)[0] for each in (scores, worse))
     found = difference(first, second)
     assert found.high[0] < 0
     assert found.p_value[0] == 1 / 1000
@@ -221,19 +137,19 @@ def test_a_planted_difference_is_found_and_only_where_it_is() -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(st.integers(0, 10_000), st.integers(19, 120))
-def test_the_interval_leaves_out_zero_where_p_is_at_most_0_05(seed: int, resamples: int) -> None:
+def test_the_interval_leaves_out_zero_where_p_is_at_most_0_05(seed: int, samples: int) -> None:
     random = np.random.default_rng(seed)
     # Steps of 1/16 are exact: there are ties, and no rounding.
-    values = np.round(random.normal(2, 1, (resamples, 1)) * 16) / 16
-    first = BootstrapDistribution(np.zeros(1), np.zeros((resamples, 1)), np.ones(1))
+    values = np.round(random.normal(2, 1, (samples, 1)) * 16) / 16
+    first = BootstrapDistribution(np.zeros(1), np.zeros((samples, 1)), np.ones(1))
     found = difference(first, BootstrapDistribution(np.full(1, 2.0), values, np.ones(1)))
     assert (found.low[0] > 0) == (found.p_value[0] <= 0.05)
-    assert found.p_value[0] == (1 + (np.abs(values - 2) >= 2).sum()) / (1 + resamples)
+    assert found.p_value[0] == (1 + (np.abs(values - 2) >= 2).sum()) / (1 + samples)
 
 
-def test_undefined_resamples_of_a_difference_are_left_out() -> None:
-    first = with_resampled([0.5] * 40 + [np.nan] * 60, [0.5] * 10 + [np.nan] * 90, value=[0.5, 0.5])
-    second = with_resampled([0.6] * 100, [0.6] * 100, value=[0.6, 0.6])
+def test_undefined_samples_of_a_difference_are_left_out() -> None:
+    first = distribution([0.5] * 40 + [np.nan] * 60, [0.5] * 10 + [np.nan] * 90, value=[0.5, 0.5])
+    second = distribution([0.6] * 100, [0.6] * 100, value=[0.6, 0.6])
     found = difference(first, second)
     assert found.p_value[0] == 1 / 41
     assert np.isnan([found.p_value[1], found.low[1], found.high[1]]).all()

@@ -88,14 +88,14 @@ def test_perfect_separation_has_a_finite_slope() -> None:
 
 def test_a_class_that_cannot_be_fitted_keeps_its_probabilities_and_says_why() -> None:
     labels, probabilities = planted(300)
-    labels[:, 0] = np.arange(300) < calibration.FEWEST - 1
+    labels[:, 0] = np.arange(300) < calibration.MIN_POSITIVES - 1
     probabilities[:, 1] = 1 - probabilities[:, 1]
     probabilities[:, 2] = 0.3
     fitted = calibration.fit(labels, probabilities)
     assert not fitted.fitted.any()
     assert fitted.not_fitted[0].startswith("9 positives and 291 negatives")
     assert fitted.not_fitted[1:] == (
-        "positives have no higher probabilities than negatives",
+        "the probabilities of positives are not higher than those of negatives",
         "all probabilities are equal",
     )
     np.testing.assert_array_equal(fitted.apply(probabilities), probabilities)

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,8 @@ from scipy import ndimage
 from cxr.datasets.boxes import read_boxes
 from cxr.evaluation import localisation
 from cxr.evaluation.bootstrap import BootstrapSamples, bootstrap_patients
-from cxr.evaluation.localisation import IOUS, MEASURES, Map, Rectangle
+from cxr.evaluation.localisation import IOUS, METRIC_NAMES, Map, Rectangle
+from cxr.evaluation.schema import BoxScores, Interval
 
 SIDE = 24
 few = settings(deadline=None, max_examples=50)
@@ -116,8 +116,8 @@ def named(*boxes: Rectangle) -> pd.DataFrame:
 @given(pixel_boxes())
 def test_a_map_of_the_box_itself_scores_1_and_a_map_of_zeros_0(box: tuple[slice, slice]) -> None:
     boxes = named(as_rectangle(*box), as_rectangle(*box))
-    found = localisation.scores([mask_of(box).astype(np.float32), np.zeros((SIDE, SIDE), np.float32)], boxes)
-    np.testing.assert_allclose(found, [[1.0] * len(MEASURES), [0.0] * len(MEASURES)], atol=1e-12)
+    found = localisation.box_scores([mask_of(box).astype(np.float32), np.zeros((SIDE, SIDE), np.float32)], boxes)
+    np.testing.assert_allclose(found, [[1.0] * len(METRIC_NAMES), [0.0] * len(METRIC_NAMES)], atol=1e-12)
 
 
 def random_boxes(count: int, seed: int) -> pd.DataFrame:
@@ -130,9 +130,9 @@ def random_boxes(count: int, seed: int) -> pd.DataFrame:
 
 def test_a_random_map_has_as_much_in_a_box_as_the_box_is_large() -> None:
     boxes = random_boxes(1500, 1)
-    found = localisation.scores(localisation.random_maps(boxes, SIDE, 6), boxes)
+    found = localisation.box_scores(localisation.random_maps(boxes, SIDE, 6), boxes)
     areas = (boxes["width"] * boxes["height"]).to_numpy()
-    energy = found[:, MEASURES.index("energy")] - areas
+    energy = found[:, METRIC_NAMES.index("energy")] - areas
     assert abs(energy.mean()) < 4 * energy.std() / len(energy) ** 0.5
     # Where the maximum lies depends on the edges of the enlargement, but not on the box.
     peaks = np.zeros((SIDE, SIDE))
@@ -146,7 +146,7 @@ def test_a_random_map_has_as_much_in_a_box_as_the_box_is_large() -> None:
         peaks[np.ix_((grid >= y) & (grid <= y + height), (grid >= x) & (grid <= x + width))].sum() / peaks.sum()
         for x, y, width, height in rectangles
     ]
-    assert found[:, MEASURES.index("pointing_game")].mean() == pytest.approx(np.mean(chances), abs=0.04)
+    assert found[:, METRIC_NAMES.index("pointing_game")].mean() == pytest.approx(np.mean(chances), abs=0.04)
 
 
 def test_controls_know_the_name_of_the_image_and_nothing_else() -> None:
@@ -162,51 +162,55 @@ def test_controls_know_the_name_of_the_image_and_nothing_else() -> None:
     assert localisation.region(centre[0]) == pytest.approx(as_rectangle(slice(5, 19), slice(5, 19)))
 
 
-def drawn_for(boxes: pd.DataFrame) -> BootstrapSamples:
+def samples_of(boxes: pd.DataFrame) -> BootstrapSamples:
     return bootstrap_patients(boxes["patient"], 200, seed=1)
 
 
 def test_the_report_averages_over_all_boxes_over_classes_and_within_each() -> None:
     boxes = random_boxes(41, 4)
     boxes.loc[:9, "class"] = "Cardiomegaly"
-    values = np.random.default_rng(5).random((41, len(MEASURES)))
+    values = np.random.default_rng(5).random((41, len(METRIC_NAMES)))
     values[:, : len(IOUS)] = values[:, : len(IOUS)] > 0.4
-    report = localisation.report({"ours": values, "zeros": 0 * values}, boxes, drawn_for(boxes))
-    table = pd.DataFrame(values, columns=list(MEASURES))
+    report = localisation.summarize({"ours": values, "zeros": 0 * values}, boxes, samples_of(boxes))
+    table = pd.DataFrame(values, columns=list(METRIC_NAMES))
     by_class = table.groupby(boxes["class"]).mean()
-    for measure in MEASURES:
-        entries = {name: entry[measure]["ours"] for name, entry in report["boxes"].items()}
-        assert entries["all"]["value"] == pytest.approx(table[measure].mean())
-        assert entries["mean"]["value"] == pytest.approx(by_class[measure].mean())
+    for measure in METRIC_NAMES:
+        of_all, of_mean = report.all.scores[measure]["ours"], report.mean.scores[measure]["ours"]
+        of_classes = {name: entry.scores[measure]["ours"] for name, entry in report.classes.items()}
+        assert of_all.value == pytest.approx(table[measure].mean())
+        assert of_mean.value == pytest.approx(by_class[measure].mean())
         for name, value in by_class[measure].items():
-            assert entries[str(name)]["value"] == pytest.approx(value)
-        assert all(entry["low"] < entry["value"] < entry["high"] for entry in entries.values())
-    assert report["boxes"]["all"]["iou_0.1"]["zeros"] == {"value": 0.0, "low": None, "high": None}
-    assert list(report["boxes"]) == ["all", "mean", "Cardiomegaly", "Mass", "Nodule"]
-    assert (
-        report["boxes"]["Cardiomegaly"] | {"boxes": 10, "images": 10, "patients": 5} == report["boxes"]["Cardiomegaly"]
-    )
-    json.dumps(report, allow_nan=False)
+            assert of_classes[str(name)].value == pytest.approx(value)
+        for entry in (of_all, of_mean, *of_classes.values()):
+            assert entry.low is not None
+            assert entry.value is not None
+            assert entry.high is not None
+            assert entry.low < entry.value < entry.high
+    assert report.all.scores["iou_0.1"]["zeros"] == Interval(value=0, low=None, high=None)
+    assert list(report.classes) == ["Cardiomegaly", "Mass", "Nodule"]
+    heart = report.classes["Cardiomegaly"]
+    assert (heart.boxes, heart.images, heart.patients) == (10, 10, 5)
 
 
 def test_intervals_draw_patients_and_not_boxes() -> None:
     """Forty boxes of four patients that agree within each say no more than four boxes."""
     boxes = random_boxes(40, 6).assign(patient=np.arange(40) // 10)
-    values = np.repeat([[0.2], [0.4], [0.6], [0.7]], 10, axis=0) * np.ones(len(MEASURES))
+    values = np.repeat([[0.2], [0.4], [0.6], [0.7]], 10, axis=0) * np.ones(len(METRIC_NAMES))
     few_boxes = boxes[::10]
     of_all, of_few = (
-        localisation.report({"ours": some}, table, drawn_for(table))["boxes"]["all"]["energy"]["ours"]
+        localisation.summarize({"ours": some}, table, samples_of(table)).all.scores["energy"]["ours"]
         for some, table in ((values, boxes), (values[::10], few_boxes))
     )
-    assert of_all == pytest.approx(of_few)
+    assert of_all.model_dump() == pytest.approx(of_few.model_dump())
 
 
 def test_without_boxes_there_are_counts_and_no_measures() -> None:
     boxes = random_boxes(4, 7)
     none = boxes[:0]
-    found = localisation.scores(iter(()), none)
-    report = localisation.report({"ours": found}, none, drawn_for(boxes).of(np.zeros(4, bool)))
-    assert report["boxes"] == {"all": {"boxes": 0, "images": 0, "patients": 0}, "mean": {"classes": 0}}
+    found = localisation.box_scores(iter(()), none)
+    report = localisation.summarize({"ours": found}, none, samples_of(boxes).subset(np.zeros(4, bool)))
+    assert report.all == BoxScores(boxes=0, images=0, patients=0, scores={})
+    assert (report.mean.classes, report.mean.scores, report.classes) == (0, {}, {})
 
 
 @pytest.mark.real_data
@@ -214,13 +218,12 @@ def test_controls_score_on_the_real_boxes_what_knowing_nothing_can(shared: Path)
     """Ours hits less than the published random map (0.29, 0.10, pointing 0.228), whose making is not known."""
     boxes = read_boxes(shared / "nih-metadata").assign(patient=lambda table: table["image"].str[:8])
     found = {
-        "random": localisation.scores(localisation.random_maps(boxes, 64, 7), boxes),
-        "centre": localisation.scores(localisation.centre_maps(boxes, 64), boxes),
+        "random": localisation.box_scores(localisation.random_maps(boxes, 64, 7), boxes),
+        "centre": localisation.box_scores(localisation.centre_maps(boxes, 64), boxes),
     }
-    report = localisation.report(found, boxes, drawn_for(boxes))["boxes"]
-    assert report["all"]["boxes"] == 984
+    report = localisation.summarize(found, boxes, samples_of(boxes))
+    assert report.all.boxes == 984
     for measure, least, most in (("iou_0.1", 0.15, 0.3), ("iou_0.3", 0.01, 0.06), ("pointing_game", 0.04, 0.1)):
-        assert least < report["mean"][measure]["random"]["value"] < most
-    heart = report["Cardiomegaly"]
-    assert heart["iou_0.1"]["centre"]["value"] > 0.8
-    assert heart["iou_0.1"]["centre"]["value"] > heart["iou_0.1"]["random"]["value"]
+        assert least < report.mean.scores[measure]["random"].value < most
+    heart = report.classes["Cardiomegaly"].scores["iou_0.1"]
+    assert heart["centre"].value > max(0.8, heart["random"].value)

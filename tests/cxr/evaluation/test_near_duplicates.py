@@ -11,12 +11,12 @@ from scipy.fft import dctn
 from cxr.datasets.nih import read_table
 from cxr.evaluation import near_duplicates
 
-Films = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 SPLIT_OF_EACH = ["train"] * 28 + ["val"] * 6 + ["test"] * 6
 
 
-def films(count: int = 40, side: int = 96, seed: int = 0) -> Films:
-    """Smooth random images, each with a shape of its own on one that all share, as films of the same part do."""
+def make_images(count: int = 40, side: int = 96, seed: int = 0) -> Images:
+    """Return smooth random images with a common component, as radiographs of one body part have."""
     random = np.random.default_rng(seed)
     coarse = random.normal(size=(1, 12, 12)) + random.normal(size=(count, 12, 12))
     coarse = coarse.astype(np.float32)
@@ -24,7 +24,7 @@ def films(count: int = 40, side: int = 96, seed: int = 0) -> Films:
     return np.clip(np.stack([np.asarray(shape) for shape in shapes]) * 30 + 110, 0, 255).astype(np.uint8)
 
 
-def found_in(images: Films, splits: list[str] | None = None) -> pd.DataFrame:
+def found_in(images: Images, splits: list[str] | None = None) -> pd.DataFrame:
     return near_duplicates.near_duplicates(
         images, [f"{row}.png" for row in range(len(images))], splits or SPLIT_OF_EACH
     )
@@ -35,13 +35,13 @@ def names_of(found: pd.DataFrame) -> set[tuple[str, str]]:
 
 
 def test_different_images_are_no_duplicates() -> None:
-    found = found_in(films())
+    found = found_in(make_images())
     assert found.empty
     assert list(found.columns) == ["image_a", "split_a", "image_b", "split_b", "distance", "correlation"]
 
 
 def test_copies_in_other_splits_are_found_however_they_were_encoded() -> None:
-    images = films()
+    images = make_images()
     noise = np.random.default_rng(1).normal(0, 8, images[0].shape)
     images[28] = images[3]
     images[29] = np.clip(images[4] * 0.7 + 50, 0, 255).astype(np.uint8)
@@ -62,34 +62,34 @@ def test_copies_in_other_splits_are_found_however_they_were_encoded() -> None:
 
 
 def test_copies_in_the_same_split_are_not_reported() -> None:
-    images = films()
+    images = make_images()
     images[1], images[29], images[39] = images[0], images[28], images[38]
     assert found_in(images).empty
 
 
 def test_images_without_structure_are_not_compared() -> None:
-    images = films()
+    images = make_images()
     images[::5] = 0
     images[1::5] = 255
     assert found_in(images).empty
 
 
 def test_a_split_may_be_empty() -> None:
-    images = films()
+    images = make_images()
     assert found_in(images, ["test"] * 40).empty
     images[39] = images[0]
     assert names_of(found_in(images, ["train"] * 20 + ["test"] * 20)) == {("0.png", "39.png")}
 
 
 def test_very_many_copies_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near_duplicates, "MOST_PAIRS", 25)
-    images = films()
+    monkeypatch.setattr(near_duplicates, "MAX_PAIRS", 25)
+    images = make_images()
     images[10:] = images[0]
     assert len(found_in(images)) == 25
 
 
 @pytest.mark.parametrize("side", [32, 45, 128, 300])
-def test_waves_are_the_cosine_transform_of_block_means(side: int) -> None:
+def test_spectra_are_the_cosine_transform_of_block_means(side: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, side, side), np.uint8)
     edges = np.arange(33) * side // 32
     blocks = np.array(
@@ -98,11 +98,11 @@ def test_waves_are_the_cosine_transform_of_block_means(side: int) -> None:
             for image in images
         ]
     )
-    np.testing.assert_allclose(near_duplicates._waves(images), dctn(blocks, axes=(1, 2), norm="ortho"), atol=0.01)
+    np.testing.assert_allclose(near_duplicates._spectra(images), dctn(blocks, axes=(1, 2), norm="ortho"), atol=0.01)
 
 
 def test_the_size_of_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = films()
+    images = make_images()
     images[30:] = images[:10]
     found = found_in(images)
     monkeypatch.setattr(near_duplicates, "_CHUNK", 3 * 96 * 96)
@@ -121,7 +121,7 @@ def test_candidates_are_those_of_a_slow_search() -> None:
         for a in range(300)
         for b in range(300)
         if order[split_of[a]] < order[split_of[b]]
-        and int(hashes[a] ^ hashes[b]).bit_count() <= near_duplicates.FARTHEST
+        and int(hashes[a] ^ hashes[b]).bit_count() <= near_duplicates.MAX_DISTANCE
     }
     fast = {(int(a), int(b)) for pairs in near_duplicates.candidates(hashes, split_of) for a, b in pairs}
     assert fast == slow
@@ -139,7 +139,7 @@ def test_20_000_hashes_take_seconds() -> None:
 
 
 @pytest.mark.real_data
-def test_real_films_are_told_apart_and_their_copies_found(shared: Path) -> None:
+def test_real_radiographs_are_distinguished_and_their_copies_found(shared: Path) -> None:
     folder = shared / "nih-mini"
     table = read_table(folder).iloc[::12]
     table = table.drop_duplicates("patient")

@@ -6,13 +6,15 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from cxr.core.labels import CLASSES, label_matrix
 from cxr.core.tables import read_sample
 from cxr.datasets.nih import read_table
 from cxr.evaluation import subgroups
+from cxr.evaluation.bootstrap import bootstrap_patients
 from cxr.evaluation.metrics import PerClass
-from cxr.evaluation.subgroups import Group
+from cxr.evaluation.subgroups import UNKNOWN_GROUP, Group, subgroup_metrics
 
 
 def table_of(images: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -61,23 +63,17 @@ def test_what_the_pipeline_writes_can_be_grouped(tmp_path: Path) -> None:
     assert_groups_part_the_images(sample)
 
 
-def test_counts_say_where_there_is_enough() -> None:
-    table = table_of(60).assign(sex=["F"] * 40 + ["M"] * 20)
-    labels = np.zeros((60, 15), np.uint8)
-    labels[:10, 0] = 1  # 10 of 40 women
-    labels[:31, 1] = 1  # 9 women without it
-    labels[40:49, 2] = 1  # 9 of 20 men
-    counts = subgroups.counts(subgroups.groups(table), labels)
-    assert len(counts) == len(subgroups.groups(table)) * 15
-    rows = set(counts.itertuples(index=False, name=None))
-    assert ("sex", "F", CLASSES[0], 40, 10, True) in rows
-    assert ("sex", "F", CLASSES[1], 40, 31, False) in rows
-    assert ("sex", "M", CLASSES[2], 20, 9, False) in rows
+def test_a_class_needs_10_positives_and_10_negatives() -> None:
+    labels = np.zeros((40, 15), np.uint8)
+    labels[:10, 0] = 1
+    labels[:31, 1] = 1
+    labels[:9, 2] = 1
+    assert np.flatnonzero(subgroups.enough(labels)).tolist() == [0]
 
 
 def values_of(*of_each_band: list[float]) -> dict[Group, PerClass]:
     """Values of the first classes in each age band, and at last of unknown age; other classes are nan."""
-    names = [*subgroups.AGE_BANDS, subgroups.UNKNOWN]
+    names = [*subgroups.AGE_BANDS, subgroups.UNKNOWN_GROUP]
     return {
         ("age", name): np.array(values + [np.nan] * (15 - len(values)))
         for name, values in zip(names, of_each_band, strict=False)
@@ -118,11 +114,43 @@ def test_groups_part_the_whole_of_nih(real_table: pd.DataFrame) -> None:
     assert images["sex", "M"] == 63_340
     assert images["view", "PA"] == 67_310
     assert images["age", "under 18"] == 5_402
-    counts = subgroups.counts(masks, label_matrix(real_table))
-    few = counts[~counts["enough"]]
-    assert set(zip(few["group"], few["class"], strict=True)) == {("under 18", "Hernia"), ("18-39", "Hernia")}
+    labels = label_matrix(real_table)
+    few = {
+        (group, CLASSES[column])
+        for (_, group), mask in masks.items()
+        for column in np.flatnonzero(~subgroups.enough(labels[mask]))
+    }
+    assert few == {("under 18", "Hernia"), ("18-39", "Hernia")}
 
 
 @pytest.mark.real_data
 def test_groups_part_the_mini_set(shared: Path) -> None:
     assert_groups_part_the_images(read_table(shared / "nih-mini"))
+
+
+def test_a_group_with_too_few_of_every_class_has_no_mean() -> None:
+    random = np.random.default_rng(0)
+    ages = [10] * 8 + [30] * 100 + [70] * 100
+    table = pd.DataFrame({"sex": "F", "age": ages, "view": "PA"})
+    labels = (random.random((208, 15)) < 0.4).astype(np.uint8)
+    scores = random.random(labels.shape)
+    groups = subgroup_metrics(table, labels, scores, bootstrap_patients(np.arange(208), 100, 1)).root["age"].groups
+    assert {name: group.classes_in_mean for name, group in groups.items()} == {
+        "under 18": 0,
+        "18-39": 15,
+        "60 and over": 15,
+    }
+    assert "mean" not in groups["under 18"].auroc
+    assert all(groups["under 18"].auroc[name].value is None for name in CLASSES)
+    expected = roc_auc_score(labels[8:108], scores[8:108])
+    np.testing.assert_allclose(groups["18-39"].auroc["mean"].value, expected)
+
+
+def test_a_group_of_unknown_value_counts_the_classes_that_its_own_mean_is_over() -> None:
+    random = np.random.default_rng(1)
+    table = pd.DataFrame({"sex": ["F"] * 100 + ["M"] * 100 + [""] * 50, "age": 50, "view": "PA"})
+    labels = (random.random((250, 15)) < 0.5).astype(np.uint8)
+    labels[200:, 3] = 0
+    groups = subgroup_metrics(table, labels, random.random(labels.shape), bootstrap_patients(np.arange(250), 100, 1))
+    counted = {name: group.classes_in_mean for name, group in groups.root["sex"].groups.items()}
+    assert counted == {"F": 15, "M": 15, UNKNOWN_GROUP: 14}

@@ -1,36 +1,34 @@
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
-from cxr.core.labels import CLASSES
-from cxr.evaluation.bootstrap import bootstrap_patients
-from cxr.evaluation.subgroups import UNKNOWN
-from cxr.evaluation.summary import subgroups
+from cxr.core.labels import CLASSES, UNKNOWN
+from cxr.evaluation.summary import average_members, split_summaries
+from cxr.models.members import Member
 
 
-def test_a_group_with_too_few_of_every_class_has_no_mean() -> None:
-    random = np.random.default_rng(0)
-    ages = [10] * 8 + [30] * 100 + [70] * 100
-    table = pd.DataFrame({"sex": "F", "age": ages, "view": "PA"})
-    labels = (random.random((208, 15)) < 0.4).astype(np.uint8)
-    scores = random.random(labels.shape)
-    groups = subgroups(table, labels, scores, bootstrap_patients(np.arange(208), 100, 1))["age"]["groups"]
-    assert {name: group["classes_in_mean"] for name, group in groups.items()} == {
-        "under 18": 0,
-        "18-39": 15,
-        "60 and over": 15,
+def table_of(images: int) -> pd.DataFrame:
+    table = pd.DataFrame({"image": [f"{row}.png" for row in range(images)], "patient": np.arange(images) // 2})
+    return table.assign(**dict.fromkeys(CLASSES, np.uint8(0)), split=["train", "val"] * (images // 2))
+
+
+def test_a_class_that_a_member_was_not_trained_on_has_unknown_labels() -> None:
+    one, other = np.full((4, 15), 0.2), np.full((4, 15), 0.4)
+    other[:, 3] = np.nan
+    predictions = average_members(table_of(4), {Member("a", 1): one, Member("a", 2): other})
+    assert (predictions.labels == np.where(np.arange(15) == 3, UNKNOWN, 0)).all()
+    np.testing.assert_allclose(np.delete(predictions.probabilities, 3, axis=1), 0.3)
+    subset = predictions.subset(np.array([True, False, False, True]))
+    assert list(subset.table["image"]) == ["0.png", "3.png"]
+    assert [len(part) for part in (subset.labels, subset.probabilities, *subset.by_member.values())] == [2] * 4
+
+
+def test_splits_are_counted_with_and_without_images() -> None:
+    table = table_of(6)
+    table.loc[[0, 2, 3], "Mass"] = np.array([1, 1, UNKNOWN], np.uint8)
+    splits = split_summaries(table)
+    assert {name: (split.images, split.patients) for name, split in splits.items()} == {
+        "train": (3, 3),
+        "val": (3, 3),
+        "test": (0, 0),
     }
-    assert "mean" not in groups["under 18"]["auroc"]
-    assert all(groups["under 18"]["auroc"][name]["value"] is None for name in CLASSES)
-    expected = roc_auc_score(labels[8:108], scores[8:108])
-    np.testing.assert_allclose(groups["18-39"]["auroc"]["mean"]["value"], expected)
-
-
-def test_a_group_of_unknown_value_counts_the_classes_that_its_own_mean_is_over() -> None:
-    random = np.random.default_rng(1)
-    table = pd.DataFrame({"sex": ["F"] * 100 + ["M"] * 100 + [""] * 50, "age": 50, "view": "PA"})
-    labels = (random.random((250, 15)) < 0.5).astype(np.uint8)
-    labels[200:, 3] = 0
-    groups = subgroups(table, labels, random.random(labels.shape), bootstrap_patients(np.arange(250), 100, 1))
-    counted = {name: group["classes_in_mean"] for name, group in groups["sex"]["groups"].items()}
-    assert counted == {"F": 15, "M": 15, UNKNOWN: 14}
+    assert [split.positives["Mass"] for split in splits.values()] == [2, 0, 0]
