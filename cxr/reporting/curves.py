@@ -10,7 +10,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from cxr.core.labels import CLASSES
 from cxr.evaluation.calibration import reliability
-from cxr.evaluation.metrics import Labels, Scores, has_both_classes, class_column
+from cxr.evaluation.metrics import Labels, Scores, class_column, has_both_classes
 
 # Points kept of a curve: enough for a smooth plot, and few enough for files in git.
 MAX_POINTS = 200
