@@ -201,6 +201,7 @@ def test_the_real_images_are_28_000_and_6_000_and_6_000(real_table: pd.DataFrame
     assert_prevalence_kept(table, split_of_image, {"train": 28_000, "val": 6_000, "test": 6_000})
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_real_official_split(shared: Path, real_table: pd.DataFrame) -> None:
     lists = read_lists(shared / "nih-metadata")

@@ -72,6 +72,7 @@ def test_only_a_new_member_is_trained(folder: Path, monkeypatch: pytest.MonkeyPa
     assert len([path for path in (folder / "checkpoints").iterdir() if path.is_dir()]) == 2
 
 
+@pytest.mark.slow
 def test_changed_data_starts_training_again(folder: Path) -> None:
     write_planted_params(folder, epochs=1)
     train.main()

@@ -144,6 +144,7 @@ def test_all_files_are_downloaded_and_the_next_command_is_printed(server: Faulty
     assert server.requests == []
 
 
+@pytest.mark.slow
 def test_sample_and_resize_read_the_download(
     server: FaultyServer, get: Getter, nih: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +274,7 @@ def test_a_terminal_shows_a_bar_with_the_remaining_time(
         assert terminal.getvalue().rpartition(f"{what}: ")[2].startswith("100%")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
 def test_a_stopped_run_is_resumed(server: FaultyServer, get: Getter, nih: Path, when: signal.Signals) -> None:
     server.faults[FIRST] = ["stall always"]

@@ -15,6 +15,7 @@ from tools.phantom.radiograph import NIH_SIDE, bounding_box, render
 from tools.phantom.signs import DEFORMATIONS, SIGNS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finding", FINDINGS)
 def test_a_sign_changes_the_image_inside_its_box(finding: str) -> None:
     inside, outside = [], []

@@ -46,6 +46,7 @@ def test_a_class_with_one_value_has_no_auroc_and_is_left_out_of_the_mean() -> No
     assert np.isnan(metrics.nanmean(values[1:]))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10_000))
 def test_decisions_are_counted_as_scikit_learn_counts_them(seed: int) -> None:

@@ -63,7 +63,7 @@ def test_there_are_as_many_views_as_asked_for(flip: bool, shift: float, scale: f
 def test_the_image_itself_is_not_touched() -> None:
     (view,) = wanted()
     pixels = noise()
-    assert view.of(pixels) is pixels
+    assert view.apply(pixels) is pixels
 
 
 def test_mirroring_is_exact_and_comes_after_each_other_view() -> None:
@@ -71,7 +71,7 @@ def test_mirroring_is_exact_and_comes_after_each_other_view() -> None:
     views = wanted(hflip=True, translate=0.1, scale=0.3)
     plain, mirrored = views[: len(views) // 2], views[len(views) // 2 :]
     for one, other in zip(plain, mirrored, strict=True):
-        np.testing.assert_array_equal(other.of(pixels), np.flip(one.of(pixels).numpy(), axis=3))
+        np.testing.assert_array_equal(other.apply(pixels), np.flip(one.apply(pixels).numpy(), axis=3))
 
 
 def rolled(pixels: Tensor, axis: int, by: int) -> NDArray[np.float32]:
@@ -88,7 +88,7 @@ def test_shifts_by_whole_pixels_are_left_right_up_and_down() -> None:
     _, *shifts = wanted(translate=0.25)
     expected = [rolled(pixels, axis, by) for axis, by in ((3, -4), (3, 4), (2, -4), (2, 4))]
     for view, moved in zip(shifts, expected, strict=True):
-        np.testing.assert_allclose(view.of(pixels), moved, atol=1e-5)
+        np.testing.assert_allclose(view.apply(pixels).numpy(), moved, atol=1e-5)
 
 
 def test_five_crops_are_the_corners_and_the_centre_enlarged() -> None:
@@ -99,17 +99,18 @@ def test_five_crops_are_the_corners_and_the_centre_enlarged() -> None:
         enlarged = functional.interpolate(crop, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
         # At its edge a crop borders on the rest of the image, which `interpolate` does not know.
         inner = (..., slice(1, -1), slice(1, -1))
-        torch.testing.assert_close(view.of(pixels)[inner], enlarged[inner], atol=1e-5, rtol=0)
+        torch.testing.assert_close(view.apply(pixels)[inner], enlarged[inner], atol=1e-5, rtol=0)
 
 
 def test_scales_are_smaller_and_larger() -> None:
     square = torch.zeros(1, 1, SIDE, SIDE)
     square[..., 4:12, 4:12] = 1
     _, smaller, larger = wanted(scale=0.25)
-    assert smaller.of(square).sum() == pytest.approx(36, rel=0.02)
-    assert larger.of(square).sum() == pytest.approx(100, rel=0.02)
+    assert smaller.apply(square).sum() == pytest.approx(36, rel=0.02)
+    assert larger.apply(square).sum() == pytest.approx(100, rel=0.02)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.floats(0.3, 1.8), st.floats(-0.6, 0.6), st.floats(-0.6, 0.6), st.integers(0, 1000))
 def test_every_window_is_scipys(side: float, right: float, down: float, seed: int) -> None:
@@ -119,7 +120,7 @@ def test_every_window_is_scipys(side: float, right: float, down: float, seed: in
     rows, columns = ((along + 0.5 + offset) * SIDE - 0.5 for offset in (down, right))
     grid = np.meshgrid(rows, columns, indexing="ij")
     expected = map_coordinates(pixels[0, 0].numpy(), grid, order=1, mode="grid-constant", cval=0)
-    np.testing.assert_allclose(View(side, right, down).of(pixels)[0, 0], expected, atol=1e-4)
+    np.testing.assert_allclose(View(side, right, down).apply(pixels)[0, 0], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [2, 7, 23, 64])
@@ -134,7 +135,7 @@ def test_several_views_are_the_mean_of_a_plain_loop() -> None:
     views = wanted(hflip=True, translate=0.1, scale=0.1, five_crop=0.8)
     (images,) = pixels_of().batches([np.arange(23)])
     with torch.inference_mode():
-        each = [1 / (1 + np.exp(-network()(view.of(images)).double().numpy())) for view in views]
+        each = [1 / (1 + np.exp(-network()(view.apply(images)).double().numpy())) for view in views]
     found = predict_probabilities(network(), pixels_of(), 5, views)
     np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)
     assert np.abs(found - each[0]).max() > 1e-3
@@ -163,13 +164,13 @@ def test_a_signal_at_the_edge_is_seen_where_a_view_shows_it() -> None:
 
 def test_pixels_are_read_once_for_all_views() -> None:
     class Counted(ImageStore):
-        read = 0
+        count = 0
 
-        def _read(self, places: NDArray[np.int64]) -> Tensor:
-            Counted.read += len(places)
-            return super()._read(places)
+        def read(self, indices: NDArray[np.int64]) -> Tensor:
+            Counted.count += len(indices)
+            return super().read(indices)
 
     images = np.zeros((9, SIDE, SIDE), np.uint8)
     counted = Counted(images, np.arange(9), CPU)
     predict_probabilities(network(), counted, 4, wanted(hflip=True, translate=0.1))
-    assert Counted.read == 9
+    assert Counted.count == 9
