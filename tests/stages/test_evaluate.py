@@ -12,7 +12,10 @@ from sklearn.metrics import average_precision_score, brier_score_loss, f1_score,
 from cxr.core.errors import InputError
 from cxr.core.files import sha256
 from cxr.core.labels import CLASSES, NO_FINDING
-from cxr.evaluation.calibration import Calibration, fit
+from cxr.evaluation.calibration import fit
+from cxr.evaluation.decisions import Decisions
+from cxr.evaluation.schema import Interval
+from cxr.inference.params import TTA
 from cxr.inference.saliency import grad_cam
 from cxr.models.model_file import load_model
 from cxr.reporting.text import format_ci
@@ -59,7 +62,7 @@ def test_predictions_are_of_val_and_test_in_order(folder: Path) -> None:
     assert list(predictions.columns[3:]) == list(CLASSES)
 
 
-def test_the_headlines_are_scikit_learns(folder: Path) -> None:
+def test_the_summary_metrics_are_those_of_scikit_learn(folder: Path) -> None:
     truth, probabilities = truth_and_probabilities(folder, "test")
     metrics = read_metrics(folder)
     aurocs = {name: roc_auc_score(truth[name], probabilities[name]) for name in CLASSES}
@@ -76,7 +79,7 @@ def test_the_headlines_are_scikit_learns(folder: Path) -> None:
     assert metrics["synthetic_test_images"] == 0
 
 
-def test_decisions_use_thresholds_that_only_validation_chose(folder: Path) -> None:
+def test_predicted_positives_use_thresholds_chosen_on_validation(folder: Path) -> None:
     classes = read_metrics(folder, "classes")["classes"]
     thresholds = pd.Series({name: row["threshold"] for name, row in classes.items()})
     truth, probabilities = truth_and_probabilities(folder, "val")
@@ -107,7 +110,7 @@ def test_an_ensemble_is_the_mean_of_its_members(folder: Path) -> None:
     assert (single[0] - single[1]).abs().to_numpy().max() > 1e-3
 
 
-def test_the_ensemble_stands_beside_its_members(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+def test_mean_aurocs_of_ensemble_and_members_are_printed(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     evaluate.main()
     report = read_metrics(folder, "members")
     ensemble = report["ensemble"]["auroc"]
@@ -117,12 +120,12 @@ def test_the_ensemble_stands_beside_its_members(capsys: pytest.CaptureFixture[st
     assert len(lines) == 3
     for line, (name, member) in zip(lines, report["members"].items(), strict=False):
         mean, gain = member["auroc"]["mean_15"], member["gain"]["mean_15"]
-        assert line.startswith(f"{name}: mean AUROC {mean['value']:.4f} (95 % interval {mean['low']:.4f} to ")
+        assert line.startswith(f"{name}: mean AUROC {mean['value']:.4f} (95 % CI {mean['low']:.4f} to ")
         assert gain["value"] == pytest.approx(ensemble["mean_15"]["value"] - mean["value"])
     assert lines[2].startswith(f"mean AUROC {ensemble['mean_15']['value']:.4f} (")
 
 
-def test_views_are_averaged_in_val_and_test(folder: Path) -> None:
+def test_tta_views_are_averaged_in_val_and_test(folder: Path) -> None:
     plain = pd.read_csv(folder / "data/predictions.csv")
     views = {"hflip": True, "translate": 0.0, "scale": 0.0, "five_crop": 0.0}
     write_planted_params(folder, seeds=[1, 2], epochs=2, tta=views)
@@ -148,7 +151,7 @@ def test_the_same_inputs_give_the_same_bytes(folder: Path) -> None:
     assert len(first) == 10 + 30 + 3 + 9 + 2
 
 
-def test_a_class_without_positives_has_no_auroc_and_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_class_without_positives_has_no_auroc(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sample = pd.read_csv(folder / "data/sample.csv")
     in_test = pd.read_csv(folder / "data/split.csv")["split"] == "test"
     before = sample.copy()
@@ -161,7 +164,7 @@ def test_a_class_without_positives_has_no_auroc_and_is_named(folder: Path, capsy
         assert metrics["auroc"]["classes_in_mean_15"] == 14
         defined = [metrics["auroc"][name] for name in CLASSES if name != "Hernia"]
         assert metrics["auroc"]["mean_15"] == pytest.approx(np.mean(defined))
-        assert "no AUROC, for want of positives or negatives in test: Hernia" in capsys.readouterr().err
+        assert "the AUROC of Hernia is undefined" in capsys.readouterr().err
     finally:
         before.to_csv(folder / "data/sample.csv", index=False)
 
@@ -174,14 +177,14 @@ def test_confusion_counts_every_test_image_of_every_class(folder: Path) -> None:
     assert positives.to_dict() == truth.sum().to_dict()
 
 
-def test_roc_points_give_the_auroc_back(folder: Path) -> None:
+def test_the_area_under_the_roc_points_is_the_auroc(folder: Path) -> None:
     for name in CLASSES:
         curve = pd.read_csv(folder / f"plots/roc/{name.replace(' ', '_')}.csv")
         area = np.trapezoid(curve["true_positive_rate"], curve["false_positive_rate"])
         assert area == pytest.approx(read_metrics(folder)["auroc"][name], abs=0.005)
 
 
-def test_synthetic_images_are_called_that(folder: Path) -> None:
+def test_synthetic_images_are_counted_as_synthetic(folder: Path) -> None:
     marker = folder / "SYNTHETIC.txt"
     marker.touch()
     try:
@@ -203,7 +206,7 @@ def test_images_of_another_size_are_named(folder: Path) -> None:
     images = np.load(folder / "data/images.npy")
     try:
         np.save(folder / "data/images.npy", images.repeat(2, axis=1).repeat(2, axis=2))
-        with pytest.raises(InputError, match=r"trained at 32 px, data/images\.npy has 64"):
+        with pytest.raises(InputError, match=r"expects 32 px, but data/images\.npy has 64 px"):
             evaluate.main()
     finally:
         np.save(folder / "data/images.npy", images)
@@ -219,7 +222,7 @@ def test_a_split_of_another_sample_is_named(folder: Path) -> None:
         split.to_csv(folder / "data/split.csv", index=False)
 
 
-def test_intervals_hold_their_values_and_tell_the_same_as_the_headlines(folder: Path) -> None:
+def test_intervals_contain_the_values_of_the_summary_metrics(folder: Path) -> None:
     metrics, intervals = read_metrics(folder), read_metrics(folder, "intervals")
     for measure in ("auroc", "average_precision"):
         for name, entry in intervals[measure].items():
@@ -228,17 +231,17 @@ def test_intervals_hold_their_values_and_tell_the_same_as_the_headlines(folder: 
                 assert entry["value"] == pytest.approx(metrics[measure][name], abs=1e-12)
     split = pd.read_csv(folder / "data/split.csv")
     assert intervals["patients"] == split.loc[split["split"] == "test", "patient"].nunique()
-    assert intervals["resamples"] == 1000
+    assert intervals["bootstrap_samples"] == 1000
 
 
-def test_operating_points_are_those_of_the_decisions_on_test(folder: Path) -> None:
+def test_operating_points_are_the_rates_on_test(folder: Path) -> None:
     truth, probabilities = truth_and_probabilities(folder, "test")
     for name, point in read_metrics(folder, "operating_points")["classes"].items():
-        called, ill = probabilities[name] >= point["threshold"], truth[name] == 1
-        assert point["sensitivity"]["value"] == pytest.approx(called[ill].mean())
-        assert point["specificity"]["value"] == pytest.approx((~called)[~ill].mean())
-        assert point["ppv"]["value"] == pytest.approx(ill[called].mean())
-        assert point["npv"]["value"] == pytest.approx((~ill)[~called].mean())
+        positive, labelled = probabilities[name] >= point["threshold"], truth[name] == 1
+        assert point["sensitivity"]["value"] == pytest.approx(positive[labelled].mean())
+        assert point["specificity"]["value"] == pytest.approx((~positive)[~labelled].mean())
+        assert point["ppv"]["value"] == pytest.approx(labelled[positive].mean())
+        assert point["npv"]["value"] == pytest.approx((~labelled)[~positive].mean())
 
 
 def test_another_rule_chooses_other_thresholds(folder: Path) -> None:
@@ -253,13 +256,13 @@ def test_another_rule_chooses_other_thresholds(folder: Path) -> None:
         assert (positives > point["threshold"]).mean() < 0.9
 
 
-def test_decisions_give_back_what_calibration_reports(folder: Path) -> None:
-    decisions = json.loads((folder / "data/decisions.json").read_text())
-    assert decisions["tta"] == dict.fromkeys(("hflip", "translate", "scale", "five_crop"), 0)
-    assert decisions["sha256"] == [
-        sha256(folder / f"data/models/{member}.safetensors") for member in decisions["members"]
-    ]
-    fitted = Calibration.from_dict(decisions["calibration"])
+def test_decisions_give_the_reported_calibration_errors(folder: Path) -> None:
+    decisions = Decisions.read(folder / "data/decisions.json")
+    assert decisions.tta == TTA(hflip=False, translate=0, scale=0, five_crop=0)
+    assert not decisions.synthetic
+    files = [folder / f"data/models/{member}.safetensors" for member in decisions.members]
+    assert decisions.sha256 == tuple(map(sha256, files))
+    fitted = decisions.calibration
     val_truth, val = truth_and_probabilities(folder, "val")
     assert np.array_equal(fitted.slope, fit(val_truth.to_numpy(np.uint8), val.to_numpy()).slope)
     truth, probabilities = truth_and_probabilities(folder, "test")
@@ -268,8 +271,8 @@ def test_decisions_give_back_what_calibration_reports(folder: Path) -> None:
     for column, name in enumerate(CLASSES):
         assert report[name]["brier_before"] == pytest.approx(brier_score_loss(truth[name], probabilities[name]))
         assert report[name]["brier_after"] == pytest.approx(brier_score_loss(truth[name], after[:, column]))
-    called, called_after = probabilities >= decisions["thresholds"], after >= decisions["calibrated_thresholds"]
-    assert np.array_equal(called.to_numpy(), called_after)
+    positive, positive_after = probabilities >= decisions.thresholds, after >= decisions.calibrated_thresholds
+    assert np.array_equal(positive.to_numpy(), positive_after)
 
 
 def test_subgroups_are_measured_on_their_own_images(folder: Path) -> None:
@@ -297,22 +300,20 @@ def test_subgroups_are_measured_on_their_own_images(folder: Path) -> None:
     assert gap["low"] <= gap["value"] <= gap["high"]
 
 
-def test_a_network_that_has_seen_a_patient_of_test_is_refused(folder: Path) -> None:
+def test_a_member_trained_on_a_test_patient_is_an_error(folder: Path) -> None:
     split = pd.read_csv(folder / "data/split.csv")
     before = split.copy()
     leaked = int(split.loc[split["split"] == "train", "patient"].iloc[0])
     try:
         split.loc[split["patient"] == leaked, "split"] = "test"
         split.to_csv(folder / "data/split.csv", index=False)
-        with pytest.raises(InputError, match=rf"has seen 1 patients of test in training, as {leaked}:"):
+        with pytest.raises(InputError, match=rf"was trained on 1 patients of test, such as {leaked}:"):
             evaluate.main()
     finally:
         before.to_csv(folder / "data/split.csv", index=False)
 
 
-def test_the_same_film_in_two_splits_is_reported_and_nothing_fails(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_copy_in_another_split_is_reported_with_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images, split = np.load(folder / "data/images.npy"), pd.read_csv(folder / "data/split.csv")
     kept = images.copy()
     one, other = (int(np.flatnonzero(split["split"] == name)[3]) for name in ("train", "test"))
@@ -325,10 +326,10 @@ def test_the_same_film_in_two_splits_is_reported_and_nothing_fails(
         np.save(folder / "data/images.npy", kept)
     pairs = {(pair["image_a"], pair["image_b"]) for pair in read_metrics(folder, "duplicates")["pairs"]}
     assert (split["image"][one], split["image"][other]) in pairs
-    assert "look like one film" in capsys.readouterr().err
+    assert "look like the same radiograph" in capsys.readouterr().err
 
 
-def test_maps_are_scored_on_the_boxes_of_test_beside_controls(folder: Path) -> None:
+def test_saliency_maps_and_controls_are_scored_on_the_boxes_of_test(folder: Path) -> None:
     split = pd.read_csv(folder / "data/split.csv")
     test = split[split["split"] == "test"]["image"].tolist()
     train = split[split["split"] == "train"]["image"].tolist()
@@ -336,29 +337,30 @@ def test_maps_are_scored_on_the_boxes_of_test_beside_controls(folder: Path) -> N
     text = "\n".join(["Image Index,Finding Label,Bbox [x,y,w,h],,,", *rows])
     (folder / "BBox_List_2017.csv").write_text(text, encoding="utf-8")
     evaluate.main()
-    boxes = read_metrics(folder, "localisation")["boxes"]
-    assert (boxes["all"]["boxes"], boxes["Mass"]["images"], boxes["mean"]["classes"]) == (5, 5, 1)
-    assert set(boxes["Mass"]["energy"]) == {"grad_cam", "layer_cam", "random", "centre"}
-    # The same in the plain: the mean of both members' maps, and how much of it is in the box.
+    localisation = read_metrics(folder, "localisation")
+    mass = localisation["classes"]["Mass"]
+    assert (localisation["all"]["boxes"], mass["images"], localisation["mean"]["classes"]) == (5, 5, 1)
+    assert set(mass["scores"]["energy"]) == {"grad_cam", "layer_cam", "random", "centre"}
+    # Expected: the mean of both members' maps, and the fraction of it in the box.
     classifiers = [load_model(path)[0] for path in sorted((folder / "data/models").iterdir())]
     images = np.load(folder / "data/images.npy")[split["image"].isin(test[:5])]
     pixels, column = torch.from_numpy(images)[:, None] / 255, torch.full((5,), CLASSES.index("Mass"))
     maps = sum(grad_cam(classifier, pixels, column).double() for classifier in classifiers).numpy()  # type: ignore[union-attr]
-    # A map of zeros has no energy anywhere.
+    # A map of zeros has an energy of 0.
     inside = maps[:, 8:16, 16:24].sum(axis=(1, 2)) / np.maximum(maps.sum(axis=(1, 2)), 1e-30)
-    assert boxes["Mass"]["energy"]["grad_cam"]["value"] == pytest.approx(inside.mean(), abs=1e-5)
+    assert mass["scores"]["energy"]["grad_cam"]["value"] == pytest.approx(inside.mean(), abs=1e-5)
 
 
-def test_the_report_tells_this_run(folder: Path) -> None:
+def test_the_report_shows_this_run(folder: Path) -> None:
     page = (folder / "plots/report.html").read_text(encoding="utf-8")
     intervals = read_metrics(folder, "intervals")["auroc"]
     for name in ("mean_15", "mean_14", *CLASSES):
-        assert f"{format_ci(intervals[name])}<" in page
+        assert f"{format_ci(Interval(**intervals[name]))}<" in page
     assert "synthetic" not in page
     assert str(folder) not in page
-    # Each sample twice: as it is, and under the map of a network that can be mapped.
+    # Each example twice: the image, and the image with its saliency map.
     assert page.count("data:image/png") == 12
 
 
 def test_without_boxes_there_is_no_localisation(folder: Path) -> None:
-    assert read_metrics(folder, "localisation")["boxes"]["all"]["boxes"] == 0
+    assert read_metrics(folder, "localisation")["all"]["boxes"] == 0

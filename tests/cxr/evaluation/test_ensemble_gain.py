@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from cxr.evaluation.bootstrap import bootstrap_patients
 from cxr.evaluation.ensemble_gain import ensemble_gain
 from cxr.evaluation.metrics import Labels, Scores
 from cxr.evaluation.ranking import auroc_and_average_precision
-from cxr.evaluation.schema import Difference, MeanAndDeviation, Members
+from cxr.evaluation.schema import Difference, MeanAndDeviation
 from cxr.models.members import Member
 
 FINDINGS = [column for column, name in enumerate(CLASSES) if name != NO_FINDING]
@@ -26,14 +28,14 @@ def scores_of(labels: Labels, seed: int, noise: float = 1.0) -> Scores:
     return np.asarray(1 / (1 + np.exp(-logits)))
 
 
-def compared(labels: Labels, members: dict[Member, Scores]) -> Members:
+def metrics_of(labels: Labels, members: dict[Member, Scores]) -> Any:
     ensemble = np.mean(list(members.values()), axis=0)
     return ensemble_gain(labels, members, auroc_and_average_precision(labels, ensemble, SAMPLES)[0], SAMPLES)
 
 
 def test_an_ensemble_of_one_is_its_member() -> None:
     labels = labels_of()
-    report = compared(labels, {Member("resnet10t", 3): scores_of(labels, 0)})
+    report = metrics_of(labels, {Member("resnet10t", 3): scores_of(labels, 0)})
     member = report.members["resnet10t-3"]
     assert (member.model, member.seed) == ("resnet10t", 3)
     assert member.auroc == report.ensemble.auroc
@@ -49,7 +51,7 @@ def test_an_ensemble_of_one_is_its_member() -> None:
 def test_two_members_are_scikit_learns(seed: int) -> None:
     labels = labels_of(seed)
     members = {Member("a", 1): scores_of(labels, seed), Member("b", 1): scores_of(labels, seed + 1)}
-    report = compared(labels, members)
+    report = metrics_of(labels, members)
     ensemble = np.mean(list(members.values()), axis=0)
     for name, columns in (("mean_15", list(range(15))), ("mean_14", FINDINGS)):
         whole = roc_auc_score(labels[:, columns], ensemble[:, columns])
@@ -66,7 +68,7 @@ def test_two_members_are_scikit_learns(seed: int) -> None:
 def test_the_gain_is_the_paired_difference_on_the_same_patients() -> None:
     labels = labels_of()
     members = {Member("a", seed): scores_of(labels, seed) for seed in (1, 2)}
-    gain = compared(labels, members).members["a-1"].gain["mean_15"]
+    gain = metrics_of(labels, members).members["a-1"].gain["mean_15"]
     ensemble = np.mean(list(members.values()), axis=0)
     weights = SAMPLES.counts[1:, PATIENTS]
     drawn = np.array(
@@ -87,7 +89,7 @@ def test_the_gain_is_the_paired_difference_on_the_same_patients() -> None:
 def test_a_planted_weak_member_gains_most() -> None:
     labels = labels_of()
     noises = {Member("weak", 1): 4.0, Member("strong", 1): 0.7}
-    report = compared(labels, {member: scores_of(labels, 5, noise) for member, noise in noises.items()})
+    report = metrics_of(labels, {member: scores_of(labels, 5, noise) for member, noise in noises.items()})
     gains = {name: member.gain["mean_15"] for name, member in report.members.items()}
     assert gains["weak-1"].value > gains["strong-1"].value
     assert gains["weak-1"].low > 0
@@ -97,7 +99,7 @@ def test_a_planted_weak_member_gains_most() -> None:
 def test_each_model_has_the_deviation_over_its_own_seeds() -> None:
     labels = labels_of()
     names = [Member("a", 1), Member("a", 2), Member("a", 5), Member("b", 1)]
-    report = compared(labels, {name: scores_of(labels, index) for index, name in enumerate(names)})
+    report = metrics_of(labels, {name: scores_of(labels, index) for index, name in enumerate(names)})
     aurocs = [report.members[f"a-{seed}"].auroc["mean_14"].value for seed in (1, 2, 5)]
     found = report.models["a"]
     assert found.seeds == 3
@@ -110,10 +112,10 @@ def test_a_class_without_positives_is_left_out_of_every_mean() -> None:
     labels = labels_of()
     labels[:, 0] = 0
     scores = scores_of(labels, 1)
-    report = compared(labels, {Member("a", 1): scores})
+    report = metrics_of(labels, {Member("a", 1): scores})
     expected = roc_auc_score(labels[:, 1:], scores[:, 1:])
     assert report.members["a-1"].auroc["mean_15"].value == pytest.approx(expected)
     labels[:] = 0
-    nowhere = compared(labels, {Member("a", 1): scores, Member("a", 2): scores})
+    nowhere = metrics_of(labels, {Member("a", 1): scores, Member("a", 2): scores})
     assert set(nowhere.members["a-1"].gain["mean_15"].model_dump().values()) == {None}
     assert nowhere.models["a"].auroc["mean_15"] == MeanAndDeviation(mean=None, standard_deviation=None)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,16 +65,16 @@ def test_a_pixel_on_the_edge_counts_by_its_part_inside() -> None:
 
 
 def spread_from_the_maximum(map_: Map) -> set[tuple[int, int]]:
-    """The places at half the maximum or more that can be reached from it, step by step."""
+    """Return the pixels at half the maximum or more that are connected to it."""
     start = divmod(int(map_.argmax()), SIDE)
     reached, edge = {start}, [start]
     while edge:
         row, column = edge.pop()
-        for place in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
-            inside = 0 <= place[0] < SIDE and 0 <= place[1] < SIDE
-            if inside and place not in reached and map_[place] >= map_.max() / 2:
-                reached.add(place)
-                edge.append(place)
+        for pixel in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
+            inside = 0 <= pixel[0] < SIDE and 0 <= pixel[1] < SIDE
+            if inside and pixel not in reached and map_[pixel] >= map_.max() / 2:
+                reached.add(pixel)
+                edge.append(pixel)
     return reached
 
 
@@ -221,7 +222,7 @@ def test_controls_score_on_the_real_boxes_what_knowing_nothing_can(shared: Path)
         "random": localisation.box_scores(localisation.random_maps(boxes, 64, 7), boxes),
         "centre": localisation.box_scores(localisation.centre_maps(boxes, 64), boxes),
     }
-    report = localisation.summarize(found, boxes, samples_of(boxes))
+    report: Any = localisation.summarize(found, boxes, samples_of(boxes))
     assert report.all.boxes == 984
     for measure, least, most in (("iou_0.1", 0.15, 0.3), ("iou_0.3", 0.01, 0.06), ("pointing_game", 0.04, 0.1)):
         assert least < report.mean.scores[measure]["random"].value < most

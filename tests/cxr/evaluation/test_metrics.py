@@ -74,7 +74,7 @@ def test_no_threshold_has_a_better_f1(seed: int) -> None:
             assert f1_score(truth, score >= threshold) == pytest.approx(best)
 
 
-def test_a_class_without_positives_is_called_at_one_half() -> None:
+def test_a_class_without_positives_has_a_threshold_of_one_half() -> None:
     labels, scores = predictions(1)
     labels[:, 2] = 0
     assert thresholds.best_f1_thresholds(labels, scores)[2] == 0.5

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cxr.evaluation import thresholds
 from cxr.evaluation.metrics import Labels, Scores, has_both_classes
 
-Called = NDArray[np.bool_]
+Mask = NDArray[np.bool_]
 SEEDS = st.integers(0, 10_000)
 
 
@@ -21,19 +21,19 @@ def predictions(seed: int, images: int = 30, classes: int = 3) -> tuple[Labels, 
     return labels, np.round(random.normal(size=labels.shape) + labels, 1)
 
 
-def f1(truth: Labels, called: Called) -> float:
-    return float(2 * (truth & called).sum() / (truth.sum() + called.sum()))
+def f1(truth: Labels, predicted_positive: Mask) -> float:
+    return float(2 * (truth & predicted_positive).sum() / (truth.sum() + predicted_positive.sum()))
 
 
-def youden(truth: Labels, called: Called) -> float:
-    return float(called[truth == 1].mean() - called[truth == 0].mean())
+def youden(truth: Labels, predicted_positive: Mask) -> float:
+    return float(predicted_positive[truth == 1].mean() - predicted_positive[truth == 0].mean())
 
 
 @settings(deadline=None, max_examples=40)
 @given(SEEDS)
 @pytest.mark.parametrize(("rule", "index"), [("f1", f1), ("youden", youden)])
 def test_no_threshold_is_better_by_its_rule(
-    rule: thresholds.Rule, index: Callable[[Labels, Called], float], seed: int
+    rule: thresholds.Rule, index: Callable[[Labels, Mask], float], seed: int
 ) -> None:
     labels, scores = predictions(seed)
     chosen = thresholds.choose_thresholds(rule, labels, scores, 0.9)
@@ -77,8 +77,8 @@ def test_a_class_with_one_value_gets_one_half(rule: thresholds.Rule) -> None:
 
 def test_an_unknown_rule_and_an_impossible_sensitivity_are_refused() -> None:
     labels, scores = predictions(1)
-    with pytest.raises(ValueError, match="no rule is called 'best'"):
+    with pytest.raises(ValueError, match="unknown rule 'best'"):
         thresholds.choose_thresholds("best", labels, scores, 0.9)  # type: ignore[arg-type]
     for sensitivity in (0.0, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="above 0 and up to 1"):
+        with pytest.raises(ValueError, match="above 0 and at most 1"):
             thresholds.choose_thresholds("sensitivity", labels, scores, sensitivity)

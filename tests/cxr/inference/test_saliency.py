@@ -70,7 +70,7 @@ def planted(layout: str = "NCHW") -> Classifier:
 
 
 def blobs() -> Tensor:
-    """Three black images, each with a white patch of one place elsewhere."""
+    """Three black images, each with a white patch of one position elsewhere."""
     pixels = torch.zeros(3, 1, SIDE, SIDE)
     for image, (row, column) in enumerate(((1, 2), (5, 9), (10, 0))):
         pixels[image, 0, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 1
@@ -91,7 +91,7 @@ def test_the_map_lies_on_the_blob_that_alone_decides_a_class(method: Method, lay
     for map_, image in zip(found, pixels[:, 0], strict=True):
         assert (map_[image == 1] >= map_.max() / 4).all()
         assert image[map_ == map_.max()].all()
-        reach = functional.max_pool2d(image[None], 17, 1, 8)[0]  # a place away, which the enlargement blurs over
+        reach = functional.max_pool2d(image[None], 17, 1, 8)[0]  # a position away, which the enlargement blurs over
         assert (map_[reach == 0] == 0).all()
 
 
@@ -110,8 +110,8 @@ def test_each_image_is_mapped_for_its_own_class() -> None:
 
 
 @pytest.mark.parametrize("model", ["test_resnet", "test_efficientnet", "test_mambaout"])
-def test_grad_cam_is_what_each_place_adds_to_the_logit(model: str) -> None:
-    """With average pooling and a linear head: ReLU(Σ w A) / places, and for NHWC its head's normalisation beside."""
+def test_grad_cam_is_what_each_position_adds_to_the_logit(model: str) -> None:
+    """With average pooling and a linear head: ReLU(Σ w A) / positions, and for NHWC its head's normalisation beside."""
     torch.manual_seed(3)
     classifier = build_classifier(Architecture(model, 1, 64)).eval()
     backbone: Any = classifier.backbone
@@ -141,14 +141,14 @@ def by_the_whole_graph(classifier: Classifier, pixels: Tensor, column: int, laye
     return features, gradients
 
 
-def test_layer_cam_weighs_each_place_by_its_own_gradient() -> None:
+def test_layer_cam_weighs_each_position_by_its_own_gradient() -> None:
     torch.manual_seed(4)
     classifier = build_classifier(Architecture("test_resnet", 1, 96))
     pixels = torch.rand(3, 1, 96, 96)
     features, gradients = by_the_whole_graph(classifier, pixels, 2, "layer2")  # 8 times smaller than the image
     expected = saliency.upsample((gradients.relu() * features).sum(dim=1).relu(), pixels.shape[-1])
     torch.testing.assert_close(saliency.layer_cam(classifier, pixels, all_of(2)), expected, rtol=1e-4, atol=1e-8)
-    assert saliency.fine_grid(classifier, 96) == features.shape[-1] == 12
+    assert saliency.layer_cam_side(classifier, 96) == features.shape[-1] == 12
 
 
 @pytest.mark.parametrize("model", ["test_vit", "test_vit2", "test_vit3"])  # class token, average, attention pooling
@@ -158,8 +158,8 @@ def test_transformers_are_mapped_before_their_last_block(model: str) -> None:
     pixels = torch.rand(2, 1, 64, 64)
     blocks: Any = classifier.backbone.blocks
     features, gradients = by_the_whole_graph(classifier, pixels, 1, f"blocks.{len(blocks) - 2}")
-    places, weights = features[:, 1:], gradients[:, 1:].mean(dim=1, keepdim=True)
-    expected = (weights * places).sum(dim=2).relu().unflatten(1, (4, 4))
+    positions, weights = features[:, 1:], gradients[:, 1:].mean(dim=1, keepdim=True)
+    expected = (weights * positions).sum(dim=2).relu().unflatten(1, (4, 4))
     found = saliency.grad_cam(classifier, pixels, all_of(1, 2))
     assert (found > 0).any()
     torch.testing.assert_close(found, saliency.upsample(expected, pixels.shape[-1]), rtol=1e-4, atol=1e-8)
@@ -186,7 +186,7 @@ def test_a_network_is_left_as_it_was(method: Method, model: str) -> None:
 
 
 class OneLess(nn.Module):
-    """143 tokens are no square."""
+    """143 tokens do not form a square."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         return tokens[:, 1:]

@@ -29,8 +29,8 @@ def noise(images: int = 3, seed: int = 0) -> Tensor:
 
 
 def pixels_of(images: int = 23) -> ImageStore:
-    drawn = np.random.default_rng(1).integers(0, 256, (images, SIDE, SIDE), np.uint8)
-    return ImageStore(drawn, np.arange(images), CPU)
+    pixels = np.random.default_rng(1).integers(0, 256, (images, SIDE, SIDE), np.uint8)
+    return ImageStore(pixels, np.arange(images), CPU)
 
 
 def network(seed: int = 0) -> nn.Module:
