@@ -1,7 +1,7 @@
 """Evaluate the ensemble on the test images, with thresholds and calibration fitted on validation.
 
 Reads: `data/sample.csv`, `data/split.csv`, `data/images.npy`, `data/models/`, `data/curves.csv`, and from `raw_dir` the
-    bounding boxes, NIH's official lists, and whether the images are synthetic.
+    bounding boxes, NIH's official lists, and `SYNTHETIC.txt` if the images are synthetic.
 Writes: `metrics/*.json` (`cxr.evaluation.schema` describes each file), `plots/` with `report.html`,
     `data/predictions.csv` (image, patient, split, 15 probabilities, for val and test) and `data/decisions.json`
     (thresholds and calibration for these probabilities).

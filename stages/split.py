@@ -17,12 +17,12 @@ from cxr.core.tables import SPLITS, read_sample, reject_duplicates
 from cxr.datasets.params import Split, SplitParams
 from cxr.datasets.stratified_split import allocate_sizes, stratified_group_split
 
-# Descriptions of a split whose labels of a class have these values only.
+# Warnings for a split, by the distinct known labels of a class in it.
 _ONE_VALUE = {(): "no known label of", (0,): "no images with", (1,): "only images with"}
 
 
 def main() -> None:
-    """Assign, check and write."""
+    """Assign the images to splits, check the split, and write it."""
     params = read_params(SplitParams)
     sample = read_sample(SAMPLE)
     if params.split.method == "patient":

@@ -186,7 +186,7 @@ def command_line() -> argparse.ArgumentParser:
     )
     parser.add_argument("a", nargs="?", default="HEAD", metavar="REV_A", help="the baseline (default: HEAD)")
     parser.add_argument(
-        "b", nargs="?", default=WORKSPACE, metavar="REV_B", help=f"what to compare with it (default: {WORKSPACE})"
+        "b", nargs="?", default=WORKSPACE, metavar="REV_B", help=f"the revision to compare (default: {WORKSPACE})"
     )
     parser.add_argument(
         "--bootstrap-samples",

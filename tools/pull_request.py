@@ -5,7 +5,7 @@
 
 The comment states whether `dvc.lock` matches the branch's code, which parameters and metrics differ, and whether the
 difference in AUROC is significant (`python -m tools.compare`). The branch is compared with its merge base, so later
-commits on the base do not count. Only committed files are compared; nothing is trained and no file in the workspace is
+commits on the base are ignored. Only committed files are compared; nothing is trained and no file in the workspace is
 changed. Predictions are read from the DVC cache or a remote.
 """
 
@@ -28,7 +28,7 @@ from tools.compare import BOOTSTRAP_SAMPLES, compare, conclusion, print_comparis
 from tools.revisions import read_test_set, shared_images
 
 MAX_ROWS = 12  # longer tables are collapsed
-# States of missing files in `dvc status`: a checkout without data has no data files, whatever its code.
+# States of missing files in `dvc status`; these are ignored, since the commit is checked out without data.
 MISSING = ("deleted", "not in cache")
 
 
@@ -106,7 +106,7 @@ def mismatched_inputs(stages: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def _changes(entries: list[Any]) -> Iterator[str]:
-    """Yield the names of what changed, from one stage's part of `dvc status --json`."""
+    """Yield the names of changed files and parameters, from one stage's part of `dvc status --json`."""
     for entry in entries:
         if isinstance(entry, str):
             yield entry.removeprefix("changed ")

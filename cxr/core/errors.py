@@ -19,7 +19,7 @@ def run_as_script(main: Callable[[], None]) -> None:
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename} not found; run `dvc repro` to create the inputs of a stage")
     except OSError as error:
-        # A full disk or missing permissions: a problem of the machine, for which a traceback is of no use.
+        # A full disk or missing permissions: the user can fix these, and a traceback would not help.
         sys.exit(f"error: {error.strerror or error}: {error.filename or 'while writing an output'}")
 
 

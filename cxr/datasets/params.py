@@ -21,9 +21,9 @@ class CheXpert(Strict):
     """Reading of the labels of CheXpert; ignored for data in the layout of NIH."""
 
     uncertain: Literal["unknown", "negative", "positive"] = Field(
-        description="how a label of -1 is read; unknown labels are excluded from the loss and from all metrics"
+        description="value of uncertain labels (-1); unknown labels are excluded from the loss and from all metrics"
     )
-    unmentioned: Literal["unknown", "negative"] = Field(description="how an empty label is read")
+    unmentioned: Literal["unknown", "negative"] = Field(description="value of empty labels")
     lateral: bool = Field(description="include lateral views")
 
 

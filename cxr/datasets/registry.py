@@ -17,7 +17,7 @@ def read_table(raw_dir: Path, label_policy: CheXpert) -> pd.DataFrame:
 
     Args:
         raw_dir: a folder in the layout of NIH or CheXpert.
-        label_policy: how CheXpert's labels are read.
+        label_policy: reading of uncertain and unmentioned labels; ignored for NIH.
 
     Returns:
         One row for each image, sorted by image name: image (str), patient (int), age (years, may be missing), sex and

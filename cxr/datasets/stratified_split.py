@@ -22,7 +22,7 @@ def stratified_group_split(
 
     Args:
         groups: int [n], the group (patient) of each image.
-        labels: uint8 [n, classes], 1 for a positive label. Other values are not balanced.
+        labels: uint8 [n, classes], 1 for a positive label; only positives are balanced.
         sizes: number of images in each bin; the sum is n.
         seed: seed of the order of equal groups.
 

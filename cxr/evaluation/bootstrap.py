@@ -92,8 +92,9 @@ class BootstrapDistribution:
         """Return the mean over `columns` as a metric of one class.
 
         Classes that are undefined in the original sample are left out. The mean in a bootstrap sample is over the
-        classes defined in it, so that a rare class costs no samples (it widens the interval slightly). Degrees of
-        freedom by Welch and Satterthwaite, (Σ v)² / Σ (v² / f), of the classes' variances v and degrees of freedom f.
+        classes defined in it, so that a rare class does not exclude samples (it widens the interval slightly). The
+        degrees of freedom are those of Welch and Satterthwaite, (Σ v)² / Σ (v² / f), from the classes' variances v and
+        degrees of freedom f.
         """
         chosen = [column for column in columns if not np.isnan(self.value[column])]
         samples = np.array([nanmean(row) for row in self.samples[:, chosen]])

@@ -25,7 +25,7 @@ class Calibration:
     Attributes:
         slope: float64 [classes]; 1 for classes that are not fitted.
         intercept: float64 [classes]; 0 for classes that are not fitted.
-        not_fitted: for each class the reason if it is not fitted, so that its probabilities are kept; else ''.
+        not_fitted: for each class the reason if it is not fitted, else ''. Without a fit, probabilities are unchanged.
     """
 
     slope: PerClass
@@ -122,8 +122,8 @@ def reliability(labels: NDArray[np.uint8], probabilities: Scores, bins: int) -> 
         bins: number of bins; the result has fewer if equal probabilities fill more than one.
 
     Returns:
-        A row for each bin by rising probability: mean_predicted, observed (fraction of positives) and images. The bins
-        have equally many images (±1), except that equal probabilities share the bin of their middle one.
+        One row for each bin, in ascending order of probability: mean_predicted, observed (fraction of positives) and
+        images. Bins have equal numbers of images (±1), except that equal probabilities go into a single bin.
     """
     labels, probabilities = labels[label_mask(labels)], probabilities[label_mask(labels)]
     bin_of_image = _equal_mass_bins(probabilities, bins)

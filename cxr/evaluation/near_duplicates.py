@@ -29,7 +29,7 @@ SIDE = 32  # side of a reduced image, blocks
 MIN_FREQUENCY = 3  # half waves per side; lower frequencies are similar in all radiographs
 MAX_DISTANCE = 10  # Hamming distance of the 64-bit hashes of a pair
 MIN_CORRELATION = 0.93  # of a reported pair
-# A data set with this many pairs has another problem than leakage, such as one placeholder for many images.
+# So many pairs indicate a problem other than leakage, such as a placeholder in place of many images.
 MAX_PAIRS = 10_000
 _MIN_AMPLITUDE = 0.01  # gray levels; smaller coefficients are rounding errors
 _CHUNK = 2**21  # pixels that are processed at once; more do not fit in the processor's cache
@@ -44,7 +44,7 @@ Spectra = NDArray[np.float32]  # [images, SIDE, SIDE], DCT of the reduced images
 def find_duplicates(images: NDArray[np.uint8], sample: pd.DataFrame) -> Duplicates:
     """Find pairs of images in different splits that are probably the same radiograph, and warn of them.
 
-    Never an error: only a person can tell whether they are, and training has finished by then.
+    Duplicates are not an error: they need to be confirmed by a person, and training has already finished.
 
     Args:
         images: uint8 [images, height, width], see `near_duplicates`.
@@ -71,8 +71,8 @@ def near_duplicates(images: NDArray[np.uint8], names: list[str], splits: list[st
         splits: split of each image: train, val or test.
 
     Returns:
-        A row for each pair by falling correlation, at most `MAX_PAIRS`: image_a, split_a, image_b, split_b, distance
-        (Hamming distance of the hashes) and correlation (of the pixels, see the module's docstring).
+        One row for each pair, in descending order of correlation, at most `MAX_PAIRS`: image_a, split_a, image_b,
+        split_b, distance (Hamming distance of the hashes) and correlation (of the pixels, see the module's docstring).
     """
     hashes, mean = hash_images(images)
     name_of, split_of = np.array(names, object), np.array(splits, object)

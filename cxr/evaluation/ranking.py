@@ -40,7 +40,7 @@ def auroc_and_average_precision(
 
 
 class _Ranking(NamedTuple):
-    """The images of a class by falling score, in groups of equal scores.
+    """The images of a class in descending order of score, in groups of equal scores.
 
     Only groups with a positive are kept: the others contribute to neither metric.
     """

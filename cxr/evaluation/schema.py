@@ -53,7 +53,7 @@ class BeforeAfter(FileModel):
 
 
 class Summary(FileModel):
-    """`metrics/test.json`: what `dvc metrics diff` compares."""
+    """`metrics/test.json`: the summary metrics that `dvc metrics diff` compares."""
 
     auroc: dict[str, int | float | None]
     average_precision: Numbers
@@ -85,7 +85,7 @@ class ClassMetrics(FileModel):
 
 
 class Classes(FileModel):
-    """`metrics/classes.json`."""
+    """`metrics/classes.json`: metrics by class."""
 
     synthetic: bool
     classes: dict[str, ClassMetrics]
@@ -111,14 +111,14 @@ class OperatingPoint(FileModel):
 
 
 class OperatingPoints(FileModel):
-    """`metrics/operating_points.json`."""
+    """`metrics/operating_points.json`: rates at the threshold, by class."""
 
     rule: str
     classes: dict[str, OperatingPoint]
 
 
 class ClassCalibration(FileModel):
-    """Calibration of one class. `not_fitted` gives the reason if its probabilities are left as they are, else ''."""
+    """Calibration of one class. `not_fitted` is the reason if it is not fitted, else ''."""
 
     slope: float
     intercept: float
@@ -130,7 +130,7 @@ class ClassCalibration(FileModel):
 
 
 class CalibrationErrors(FileModel):
-    """`metrics/calibration.json`."""
+    """`metrics/calibration.json`: calibration parameters and errors, by class."""
 
     bins: int
     classes: dict[str, ClassCalibration]
@@ -195,7 +195,7 @@ class ModelMetrics(FileModel):
 
 
 class Members(FileModel):
-    """`metrics/members.json`."""
+    """`metrics/members.json`: mean AUROC of the ensemble, its members and its models."""
 
     ensemble: EnsembleMetrics
     members: dict[str, MemberMetrics]
@@ -240,7 +240,7 @@ class SplitSummary(FileModel):
 
 
 class DataSummary(FileModel):
-    """`metrics/data.json`."""
+    """`metrics/data.json`: name of the data set and counts of each split."""
 
     name: str
     splits: dict[str, SplitSummary]
@@ -258,7 +258,7 @@ class DuplicatePair(FileModel):
 
 
 class Duplicates(FileModel):
-    """`metrics/duplicates.json`."""
+    """`metrics/duplicates.json`: probable duplicates in different splits."""
 
     pairs: list[DuplicatePair]
 

@@ -21,8 +21,8 @@ ATTRIBUTES = ("sex", "age", "view")
 UNKNOWN_GROUP = "unknown"
 # First year of each band: children, whose chests look different, and adults in bands with thousands of NIH's images.
 AGE_BANDS = {"under 18": 0, "18-39": 18, "40-59": 40, "60 and over": 60}
-# With 10 positives, an AUROC of 0.8 has a standard error of 0.08 (Hanley and McNeil 1982), more if they are of few
-# patients.
+# With 10 positives, an AUROC of 0.8 has a standard error of 0.08 (Hanley and McNeil 1982), more if they come from
+# few patients.
 MIN_GROUP_IMAGES = 10
 
 

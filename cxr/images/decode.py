@@ -25,7 +25,7 @@ def decode_gray_image(file: bytes) -> NDArray[np.uint8]:
     """Decode an image file to uint8 [height, width].
 
     Supports 8-bit gray, RGB, RGBA and palette images (519 of NIH's images are gray but stored as RGBA) and 16-bit gray.
-    Of 16-bit images, the highest eight of the bits in use are kept, since many use only 12 bits.
+    Of 16-bit images, the eight most significant bits in use are kept, since many use only 12 bits.
 
     Raises:
         ValueError: if the file is not a valid image.
@@ -41,7 +41,7 @@ def _decode_any(file: bytes) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(file)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many for a radiograph")
-            # Reading the pixels does not check the checksums. This takes 8 % of the time of decoding.
+            # Reading the pixels does not verify the checksums. verify() does, in 8 % of the time of decoding.
             image.verify()
         with Image.open(io.BytesIO(file)) as image:
             return np.asarray(_gray(image))

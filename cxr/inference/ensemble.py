@@ -37,7 +37,7 @@ def load_members(members: Sequence[Member], image_size: int, device: torch.devic
 
 
 def check_no_leak(members: Sequence[LoadedMember], patients: set[int]) -> None:
-    """Check that no member was trained or validated on any of `patients`, by the description of its model file.
+    """Check that no member was trained or validated on any of `patients`, using the descriptions of the model files.
 
     Raises:
         InputError: naming the model file and one of the patients.
@@ -54,7 +54,7 @@ def check_no_leak(members: Sequence[LoadedMember], patients: set[int]) -> None:
 def predict_members(
     members: Sequence[LoadedMember], images: ImageStore, batch_size: int, views: list[View]
 ) -> dict[Member, NDArray[np.float64]]:
-    """The probabilities of each member, averaged over `views`.
+    """Predict the probabilities of each member, averaged over `views`.
 
     Returns:
         For each member float64 [images, 15]; nan for classes without a label in its training images.
@@ -68,7 +68,7 @@ def predict_members(
 
 
 def untrained_columns(description: dict[str, Any]) -> list[int]:
-    """The columns of the classes that had no label in training, by the description of a model file."""
+    """Return the columns of the classes without labels in training, from the description of a model file."""
     return [CLASSES.index(name) for name in description.get("untrained", [])]
 
 

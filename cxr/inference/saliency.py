@@ -121,12 +121,12 @@ def _relu_sum(features: Tensor) -> Tensor:
 def _features_and_gradients(
     classifier: Classifier, images: Tensor, classes: Tensor, layer: str
 ) -> tuple[Tensor, Tensor]:
-    """Return the output of `layer` and the gradient of each image's logit by it, [images, features, rows, columns]."""
+    """Return the output of `layer` and the gradient of each image's logit, both [images, features, rows, columns]."""
     with torch.no_grad(), _record_output(classifier.backbone, layer) as outputs:
         logits = classifier.eval()(images)
         if len(outputs) != 1:
             raise _unsupported(classifier.backbone)
-        # In eval mode an image's logit depends on that image alone: the sum has the gradients of all of them.
+        # In eval mode a logit depends on one image only, so the gradient of the sum holds that of each image.
         chosen = logits.gather(1, classes.to(logits.device).unsqueeze(1)).sum()
         (gradient,) = torch.autograd.grad(chosen, outputs)
     return _channels_first(classifier.backbone, outputs[0].detach()), _channels_first(classifier.backbone, gradient)

@@ -32,7 +32,7 @@ class View(NamedTuple):
 
     def apply(self, images: Tensor) -> Tensor:
         """Return this view of each image, float [images, 1, height, width], in the shape of `images`."""
-        # Resampling the whole image, or flipping it by resampling, would change last digits.
+        # Resampling the whole image, or flipping it by resampling, would change the last digits.
         is_whole = (self.side, self.right, self.down) == (1, 0, 0)
         view = images if is_whole else self._resample(images)
         return view.flip(3) if self.hflip else view

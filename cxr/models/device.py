@@ -48,9 +48,9 @@ def _keep_freed_memory() -> None:
 
 @contextmanager
 def translate_torch_errors() -> Iterator[None]:
-    """Raise InputError for errors of PyTorch that other parameters avoid.
+    """Convert errors of PyTorch that other parameters avoid to InputError.
 
-    These are: too little memory, an operation without a deterministic implementation, and a failure of torch.compile.
+    These are: insufficient memory, an operation without a deterministic implementation, and a failure of torch.compile.
     """
     try:
         yield

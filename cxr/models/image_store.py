@@ -54,8 +54,8 @@ class ImageStore:
             images: memory-mapped array, uint8 [images, height, width].
             rows: rows of `images` in this store, int [n].
             device: the device that batches are loaded onto.
-            resident: True to keep all images on the device, False to read each batch from the map; by default they
-                are kept on a GPU with enough free memory. Batches are the same either way.
+            resident: True to keep all images on the device, False to read each batch from the memory map; by
+                default they are kept on a GPU with enough free memory. Batches are the same either way.
         """
         self._images, self._rows, self._device = images, rows, device
         needed, limit = len(rows) * images[0].size, memory_limit(device)
@@ -85,7 +85,7 @@ class ImageStore:
                 yield _as_float(images.to(self._device, non_blocking=True))
 
     def read(self, indices: NDArray[np.int64]) -> Tensor:
-        """Copy images from the map, uint8 [images, height, width], in pinned memory if the device is a GPU."""
+        """Copy images from the memory map, uint8 [images, height, width], in pinned memory if the device is a GPU."""
         buffer = torch.empty(
             (len(indices), *self._images.shape[1:]), dtype=torch.uint8, pin_memory=self._device.type == "cuda"
         )
@@ -95,7 +95,7 @@ class ImageStore:
 
 
 def memory_limit(device: torch.device) -> float:
-    """Return how many bytes images may take: a fraction of a GPU's free memory, or the memory of the machine."""
+    """Return the limit for images in bytes: a fraction of a GPU's free memory, or the memory of the machine."""
     if device.type == "cuda":
         return RESIDENT_FRACTION * torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

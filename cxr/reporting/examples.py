@@ -1,6 +1,6 @@
 """Example images for the report: correct, incorrect and borderline predictions, with saliency maps.
 
-They are extremes that a fixed rule selects, so the same probabilities give the same images.
+A fixed rule selects the most extreme predictions, so the same probabilities give the same images.
 """
 
 from base64 import b64encode

@@ -1,4 +1,4 @@
-"""Published results on NIH ChestX-ray14, and whether a run is comparable with them.
+"""Published results on NIH ChestX-ray14, and the conditions under which a run is comparable with them.
 
 Means are over the 14 findings, as in most papers; a mean over 15 classes is not comparable.
 """
@@ -104,7 +104,7 @@ BOX_RESULTS = (
 
 
 class RunData(NamedTuple):
-    """The properties of a run's data that decide whether its results are comparable."""
+    """The properties of a run's data that determine whether its results are comparable."""
 
     is_synthetic: bool
     is_official: bool  # whether every image is in its part of NIH's official split
@@ -113,7 +113,7 @@ class RunData(NamedTuple):
 
 
 def describe_data(sample: pd.DataFrame, official: pd.DataFrame, *, is_synthetic: bool) -> RunData:
-    """Describe the data by the images themselves, whatever split the parameters request.
+    """Describe the data from the images in each split, independently of `split.method`.
 
     Args:
         sample: with the columns image and split (train, val, test).
@@ -128,7 +128,7 @@ def describe_data(sample: pd.DataFrame, official: pd.DataFrame, *, is_synthetic:
 
 
 def reasons_not_comparable(data: RunData, split: Split) -> list[str]:
-    """Return why a run is not comparable with results on `split`; empty if it is comparable."""
+    """Return the reasons why a run is not comparable with results on `split`; empty if it is comparable."""
     if data.is_synthetic:
         return ["this run uses synthetic images"]
     if split == "random":

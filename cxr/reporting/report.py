@@ -117,7 +117,7 @@ def parameters(run: Run) -> list[tuple[str, object]]:
 
 
 def rank_classes(auroc: Mapping[str, Interval]) -> list[str]:
-    """Return the classes by falling AUROC, undefined ones last."""
+    """Return the classes in descending order of AUROC, undefined ones last."""
     return sorted(CLASSES, key=lambda name: -(auroc[name].value or 0))
 
 

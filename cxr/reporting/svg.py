@@ -1,4 +1,4 @@
-"""The figures of the report as inline SVG. The same numbers give the same bytes.
+"""The figures of the report as inline SVG. The same input gives the same bytes.
 
 CSS classes of the page set colours and dashes, so that a figure fits light and dark mode. Lines also differ in dash and
 marker, by their number in `STYLES`, to be distinguishable without colour.

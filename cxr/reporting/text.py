@@ -1,4 +1,4 @@
-"""Numbers, parameters and names as text."""
+"""Formatting of numbers, parameters and names."""
 
 from cxr.evaluation.schema import Interval
 

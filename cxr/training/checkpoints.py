@@ -32,7 +32,7 @@ def training_lock(root: Path) -> Iterator[None]:
     The operating system releases the lock when the process ends for any reason.
 
     Raises:
-        InputError: if another process holds the lock, such as a training that outlived a killed `dvc`.
+        InputError: if another process holds the lock, such as a training that still runs after `dvc` was killed.
     """
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("a+", encoding="ascii") as lock:
@@ -57,7 +57,7 @@ def create_folder(root: Path, member: Member, depends_on: dict[str, Any]) -> Pat
     Args:
         root: the folder of all checkpoints.
         member: the member.
-        depends_on: everything that the weights depend on, as JSON values; another value gives another folder.
+        depends_on: everything that the weights depend on, as JSON values; different values give different folders.
     """
     text = json.dumps(depends_on, indent=2, sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Everything that the weights of a trained network depend on. A change of any of it starts a training anew."""
+"""Everything that the weights of a trained network depend on. Any change restarts training from the first epoch."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ _PROJECT = Path(__file__).resolve().parents[2]
 
 
 def common_dependencies(params: TrainParams, device: torch.device) -> dict[str, Any]:
-    """Return what all members depend on, as JSON values: parameters, data, code, device and libraries."""
+    """Return the dependencies of all members, as JSON values: parameters, data, code, device and libraries."""
     return {
         "params": member_params(params),
         "data": {str(path): sha256(path) for path in (SAMPLE, SPLIT, IMAGES)},
@@ -27,7 +27,7 @@ def common_dependencies(params: TrainParams, device: torch.device) -> dict[str, 
 
 
 def member_dependencies(member: Member, initial_weights: Path | None) -> dict[str, Any]:
-    """Return what one member depends on in addition, as JSON values: model, seed and initial weights."""
+    """Return the additional dependencies of one member, as JSON values: model, seed and initial weights."""
     weights = sha256(initial_weights) if initial_weights else None
     return {"model": member.model, "seed": member.seed, "weights": weights}
 

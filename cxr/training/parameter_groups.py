@@ -45,7 +45,7 @@ def parameter_groups(classifier: Classifier, params: TrainParams) -> list[dict[s
 
 
 def num_trainable_stages(epoch: int, num_stages: int, unfreeze_epochs: int) -> int:
-    """Return how many stages are trained in `epoch`, counted from 1: one more after every `unfreeze_epochs`."""
+    """Return the number of stages trained in `epoch`, counted from 1: one more after every `unfreeze_epochs`."""
     return min(num_stages, (epoch - 1) // unfreeze_epochs) if unfreeze_epochs else num_stages
 
 

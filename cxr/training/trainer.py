@@ -39,7 +39,7 @@ class Trainer:
     """
 
     def __init__(self, classifier: Classifier, params: TrainParams, labels: Tensor, dist: DistContext = SINGLE) -> None:
-        """Prepare a training from its first epoch.
+        """Set up the state before the first epoch.
 
         Args:
             classifier: the network to train; it is moved to the device of `labels`.
@@ -170,7 +170,7 @@ class Trainer:
         disable = None if self.dist.is_main_process else True
         bar = tqdm(steps, f"epoch {epoch}", len(plan.batches), disable=disable, leave=False, unit=" steps")
         for step, (images, labels) in enumerate(bar):
-            # The middle of the step: during warm-up the rate is 0 at the start, with a single cosine 0 at the end.
+            # The middle of the step, since the rate is 0 at the start of warm-up and at the end of a single cosine.
             self.set_learning_rate(epoch - 1 + (step + 0.5) / len(plan.batches))
             losses[step] = self.step(images, labels, len(labels) / len(plan.batches[step]))
         self.dist.all_reduce(losses)
@@ -180,7 +180,7 @@ class Trainer:
         return _mean_loss(losses.cpu().numpy(), plan, epoch)
 
     def _unfreeze(self, epoch: int) -> None:
-        """Make the stages trainable that are trained in `epoch`."""
+        """Unfreeze the stages that are trained in `epoch`."""
         num_stages = len(backbone_stages(self.classifier))
         unfreeze_last(self.classifier, num_trainable_stages(epoch, num_stages, self.params.unfreeze_epochs))
         # DDP fixes the set of trainable parameters and the order of its sums when it is created. Creating it for each

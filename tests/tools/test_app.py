@@ -258,7 +258,8 @@ def test_missing_images_cause_a_warning_and_no_samples(copy: Path, capsys: pytes
 
 def test_a_threshold_is_explained(metrics: Metrics) -> None:
     assert explain_threshold("Mass", 0.3244, altered(metrics)) == [
-        "Mass is predicted positive from a probability of 0.324: the threshold with the highest F1 on validation.",
+        "Mass is predicted positive at a probability of 0.324 or higher: the threshold with the highest F1 on "
+        "validation.",
         "On test, sensitivity: 80 % (70 to 95 %) of 80 images labelled Mass; specificity: 80 % (70 to 95 %) of 1,100 "
         "others; positive predictive value: undefined.",
         "AUROC 0.800 (0.700 to 0.950). Values in parentheses are 95 % confidence intervals.",
@@ -406,7 +407,7 @@ def change_metrics(folder: Path) -> None:
         ),
         (delete_metrics, r"there is no metrics/intervals\.json; run `dvc repro`"),
         (empty_metrics, r"metrics was written by another version .*operating_points.*run `dvc repro`"),
-        (change_metrics, r"metrics and data/decisions\.json are of different runs; run `dvc repro` or `dvc checkout`"),
+        (change_metrics, r"metrics and data/decisions\.json are from different runs; run `dvc repro` or `dvc check"),
     ],
 )
 def test_files_that_do_not_belong_together_are_rejected(

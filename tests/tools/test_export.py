@@ -379,7 +379,7 @@ def test_a_file_with_other_probabilities_is_not_kept(
     ensemble = command.load_ensemble([], torch.device("cpu"))
     monkeypatch.setattr(onnx_file, "to_onnx", lambda *_: onnx_ir.load("data/ensemble.onnx"))
     monkeypatch.setattr(onnx_file, "run_onnx", lambda _, images: np.full((len(images), 15), probability))
-    with pytest.raises(InputError, match=r"differ from PyTorch's by .*: it is not kept"):
+    with pytest.raises(InputError, match=r"differ from PyTorch's by .*: no file is kept"):
         onnx_file.write_onnx(ensemble, {}, tmp_path / "a.onnx")
     assert files_in(tmp_path) == set()
 

@@ -1,10 +1,10 @@
 """Serve a page on this machine that predicts an uploaded radiograph (PNG, JPEG or DICOM) or a test image.
 
-The page shows the probability and the threshold of each class, what the threshold means on test, and saliency maps. It
-uses the networks of data/decisions.json, which `dvc repro` writes, and gives the results of tools.predict.
+The page shows the probability of each class, its threshold with sensitivity and specificity on test, and saliency maps.
+It uses the networks of data/decisions.json, which `dvc repro` writes, and gives the results of tools.predict.
 
 The page is reachable from this machine only and makes no requests to the internet. Images are never written to disk;
-they stay in memory until some time after the page is closed. Stop the server with Ctrl+C.
+they are kept in memory and released some time after the page is closed. Stop the server with Ctrl+C.
 
 Not for clinical use.
 """

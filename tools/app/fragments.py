@@ -35,7 +35,7 @@ def render_macro(macro: str, *arguments: Any) -> str:
 
 
 def class_rows(prediction: Prediction, thresholds: dict[str, float], metrics: Metrics) -> list[ClassRow]:
-    """Return the classes with a threshold: predicted positives first, each group by falling probability."""
+    """Return the classes with a threshold: predicted positives first, then in descending order of probability."""
     values = zip(CLASSES, prediction.probabilities, prediction.is_predicted, strict=True)
     rows = [
         ClassRow(

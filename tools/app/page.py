@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def select_image(state: AppState) -> Selection | None:
-    """Show the upload and the list of samples, and return the selected image; each of the two clears the other."""
+    """Show the upload and the list of samples, and return the selected image; a choice in one clears the other."""
     session = st.session_state
     session.setdefault("sample", 0 if state.samples else None)
     session.setdefault("uploads", 0)
@@ -103,7 +103,7 @@ def clear_upload() -> None:
 
 
 def predict_once(service: InferenceService, selection: Selection) -> CachedResult:
-    """Return the prediction for the selection, which is computed once."""
+    """Return the results for the selection, computed once and kept in the session."""
     cached = st.session_state.get("cached")
     if cached is None or cached.key != selection.key:
         with st.spinner("Predicting …"):
@@ -113,7 +113,7 @@ def predict_once(service: InferenceService, selection: Selection) -> CachedResul
 
 
 def show_result(state: AppState, selection: Selection, cached: CachedResult) -> None:
-    """Show the image with a saliency map on the left and the classes on the right, or why the image is unreadable."""
+    """Show the image with a saliency map on the left and the classes on the right, or why it cannot be read."""
     if isinstance(cached.result, Failure):
         st.html(render_macro("failure", selection.name, cached.result.reason))
         return

@@ -24,7 +24,7 @@ class SampleImage(NamedTuple):
 def read_samples() -> list[SampleImage]:
     """Return the test images that `select_samples` selects and `raw_dir` contains.
 
-    If the tables or the folder are missing, warn and return none: the page works without.
+    If the tables or the folder are missing, warn and return an empty list: the page works without samples.
     """
     try:
         table = read_sample_with_split(SAMPLE, SPLIT)

@@ -34,7 +34,7 @@ class PredictedImage(NamedTuple):
 class InferenceService:
     """Runs the networks in one thread, for requests from any number of threads.
 
-    Memory and PyTorch's threads are those of one request, however many are waiting.
+    Requests are processed one at a time, so memory and CPU threads do not grow with the number of visitors.
     """
 
     def __init__(self, ensemble: Ensemble) -> None:
@@ -42,7 +42,7 @@ class InferenceService:
         self._thread = ThreadPoolExecutor(1, "inference")
 
     def predict(self, file: bytes, name: str) -> PredictedImage | Failure:
-        """Return the prediction of `tools.predict` for an image file, or why it cannot be read.
+        """Return the prediction of `tools.predict` for an image file, or a `Failure` with the reason.
 
         Args:
             file: the content of a PNG, JPEG or DICOM file.
@@ -54,7 +54,7 @@ class InferenceService:
         """Return the saliency map of the class `name`, float64 [size, size], 0 or more.
 
         Raises:
-            InputError: if a network has no saliency maps, or memory is short.
+            InputError: if a network has no saliency maps, or memory runs out.
         """
         return self._thread.submit(self._saliency_map, image, CLASSES.index(name)).result()
 
@@ -82,7 +82,7 @@ def is_supported(file: bytes, path: Path) -> bool:
 
 
 class AppState(NamedTuple):
-    """All that visitors share."""
+    """State shared by all visitors."""
 
     service: InferenceService
     thresholds: dict[str, float]  # for calibrated probabilities, of each class that has one
@@ -111,10 +111,10 @@ def read_metrics(decisions: Decisions) -> Metrics:
     """Read the metrics of the run that wrote `decisions`.
 
     Raises:
-        InputError: if a file is missing or broken, or of another run.
+        InputError: if a file is missing or broken, or from another run.
     """
     metrics = Metrics.read(METRICS)
     evaluated = [metrics.operating_points.classes[name].threshold for name in CLASSES], tuple(metrics.members.members)
     if evaluated != ([nan_to_none(value) for value in decisions.thresholds], decisions.members):
-        raise InputError(f"{METRICS} and {DECISIONS} are of different runs; run `dvc repro` or `dvc checkout`")
+        raise InputError(f"{METRICS} and {DECISIONS} are from different runs; run `dvc repro` or `dvc checkout`")
     return metrics

@@ -24,13 +24,13 @@ def percent_ci(interval: Interval) -> str:
 
 
 def explain_threshold(name: str, value: float, metrics: Metrics) -> list[str]:
-    """Return how the threshold `value` of the class `name` was chosen, and its rates on test."""
+    """Return sentences on the choice of the threshold `value` of the class `name`, and on its rates on test."""
     point, counts = metrics.operating_points.classes[name], metrics.classes.classes[name]
     chosen = f"{RULES[metrics.operating_points.rule]} on validation"
     if point.threshold == DEFAULT_THRESHOLD:
-        chosen = "the default, because validation has no image with this label, or none without it"
+        chosen = "the default, because validation has no positives or no negatives of this class"
     return [
-        f"{name} is predicted positive from a probability of {value:.3f}: {chosen}.",
+        f"{name} is predicted positive at a probability of {value:.3f} or higher: {chosen}.",
         f"On test, sensitivity: {percent_ci(point.sensitivity)} of {counts.positives:,} images labelled {name}; "
         f"specificity: {percent_ci(point.specificity)} of {counts.images - counts.positives:,} others; "
         f"positive predictive value: {percent_ci(point.ppv)}.",

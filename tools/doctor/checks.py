@@ -11,7 +11,7 @@ class Check(NamedTuple):
 
     level: Literal["ok", "warning", "problem"]  # with a problem, `dvc repro` would fail
     subject: str
-    message: str  # with what to do, unless ok
+    message: str  # with a remedy, unless the level is ok
 
     def __str__(self) -> str:
         """Return the result as a line; further lines of the message are indented."""

@@ -1,6 +1,6 @@
 """Check whether `dvc repro` can run here: the machine, packages, parameters, weights and data.
 
-Prints a line for each check, with what to do about warnings and problems. The exit code is 1 if `dvc repro` would fail.
+Prints a line for each check, with a remedy for each warning and problem. The exit code is 1 if `dvc repro` would fail.
 """
 
 import argparse

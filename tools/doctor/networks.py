@@ -31,7 +31,7 @@ def check_model_names(params: Params) -> Check:
 
 
 def check_devices(params: Params) -> Check:
-    """Check that each process has its own GPU, or on a CPU, its own core."""
+    """Check that there is a GPU for each process, or on a machine without GPUs, a core."""
     gpus, cores = torch.cuda.device_count(), os.cpu_count() or 1
     message = f"{params.devices} for each network"
     if 0 < gpus < params.devices:

@@ -1,4 +1,4 @@
-"""Checks of parameters, data and weights, by the functions that the stages call."""
+"""Checks of parameters, data and weights, with the functions that the stages call."""
 
 import fcntl
 import shutil
@@ -116,7 +116,7 @@ def check_table(data: DataSet) -> Check:
 
 
 def check_images(data: DataSet) -> Check:
-    """Check that the image files of the table exist; those of the sample must."""
+    """Check that the image files of the table exist; a missing one is a problem only if it is in the sample."""
     with RawImages(data.params.raw_dir) as files:
         missing = [name for name in data.table["image"] if name not in files]
     needed = sorted(set(missing) & set(data.sample["image"]))
@@ -159,13 +159,13 @@ def check_space_for_images(data: DataSet) -> Check:
     size, free = len(data.sample) * data.params.image_size**2, shutil.disk_usage(".").free
     message = f"{IMAGES} needs {size / 1e9:.2f} GB"
     if size > free:
-        hint = f"only {free / 1e9:.2f} GB are free: free some, or lower image_size"
+        hint = f"only {free / 1e9:.2f} GB are free: free disk space, or lower image_size"
         return Check("warning", "disk space", f"{message}, and {hint}")
     return Check("ok", "disk space", message)
 
 
 def repair_hint(params: Params) -> str:
-    """Return how to restore missing files of `raw_dir`."""
+    """Return instructions to restore missing files of `raw_dir`."""
     if params.raw_dir == DEMO:
         return f"`git checkout -- {DEMO}` restores the demo"
     if chexpert.has_layout(params.raw_dir):

@@ -1,4 +1,4 @@
-"""Download NIH ChestX-ray14 (112,120 images, 45 GB), or import files that you have.
+"""Download NIH ChestX-ray14 (112,120 images, 45 GB), or import existing files.
 
     python -m tools.download data/nih                     download from NIH
     python -m tools.download data/nih --from ~/kaggle     import existing files
@@ -171,7 +171,7 @@ def _remove_converted(folder: Path) -> None:
 
 
 def _has_table(table: Source, folder: Path) -> bool:
-    # Each of the three published versions of the labels is sufficient, and the stages refuse more than one.
+    # Each of the three published versions of the labels is sufficient, and the stages reject more than one.
     return any(folder.glob("Data_Entry_2017*.csv" if table.name.startswith("Data_Entry") else table.name))
 
 

@@ -1,4 +1,4 @@
-"""A progress bar shared by several worker threads, with a request to stop them."""
+"""A progress bar shared by several worker threads, which can also stop them."""
 
 from threading import Event
 

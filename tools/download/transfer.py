@@ -1,4 +1,4 @@
-"""Download of one file over HTTP: transfers are resumed, and a file gets its name only if its checksum is right.
+"""Download of one file over HTTP: transfers are resumed, and the checksum is verified before a file gets its name.
 
 Received bytes are stored in `NAME.part`. Size and MD5 checksum are known in advance, so parts of different versions of
 a file are detected without an ETag.

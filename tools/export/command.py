@@ -7,8 +7,8 @@ Input:   images, uint8 [batch, size, size], as written by the resize stage.
 Outputs: probabilities, float32 [batch, 15], and, with thresholds, predicted_positive, bool [batch, 15].
 
 Normalisation, test-time augmentation, averaging and calibration are part of the graph. The metadata of the file
-describes the preprocessing (as text and as JSON), classes, thresholds and networks. onnxruntime compares each file with
-PyTorch on synthetic images before it is kept. The same networks give the same bytes.
+describes the preprocessing (as text and as JSON), classes, thresholds and networks. The file is kept only if its
+probabilities in onnxruntime match PyTorch's on synthetic images. The same networks give the same bytes.
 
 Needs pip install -r requirements-export.txt. Not for clinical use.
 """
@@ -48,7 +48,7 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def check_arguments(models: Sequence[Path], output: Path) -> None:
-    """Check what would only fail after the export.
+    """Check for errors that would otherwise occur only after the export.
 
     Raises:
         InputError: if a package is missing, or `output` is a folder or one of `models`.

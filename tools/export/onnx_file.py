@@ -113,7 +113,7 @@ def compare_with_pytorch(ensemble: Ensemble, path: Path) -> float | None:
     difference = max(max_difference(output, expected[: len(output)]) for output in outputs)
     if not difference <= TOLERANCE:
         raise InputError(
-            f"the file's probabilities differ from PyTorch's by {difference:.1e}, more than {TOLERANCE}: it is not kept"
+            f"the file's probabilities differ from PyTorch's by {difference:.1e}, over {TOLERANCE}: no file is kept"
         )
     return difference
 

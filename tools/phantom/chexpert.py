@@ -39,7 +39,7 @@ def write_study(exam: Exam, folder: Path, part: str, size: int) -> list[dict[str
     (folder / study).mkdir(parents=True)
     views = [("view1_frontal", WIDTH)]
     if exam.random(REPORT, exam.number, 1).random() < LATERAL_FRACTION:
-        # The lateral view is only a narrowed frontal one: its purpose is to be excluded.
+        # The lateral view is only a narrowed frontal one: it exists to test that lateral views are excluded.
         views.append(("view2_lateral", LATERAL_WIDTH))
     rows = []
     for view, width in views:

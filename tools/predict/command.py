@@ -4,10 +4,10 @@ The networks, their calibration, thresholds and test-time augmentation are those
 repro` writes. Probabilities are averaged over networks and views. With --model, probabilities are calibrated and
 compared with thresholds only if data/decisions.json was written for exactly these model files.
 
-Images are prepared as in training. Of 16-bit PNGs the highest eight bits in use are kept; JPEGs are rotated by their
-EXIF orientation; DICOM files (pip install -r requirements-predict.txt) are displayed by their rescale, window and
-MONOCHROME1. Images that are clearly not frontal chest radiographs (colour, unusual aspect ratio, inverted, other
-layout) get a warning and are predicted all the same. Unreadable files are reported and skipped, and the exit code is 1.
+Images are prepared as in training. Of 16-bit PNGs the eight most significant bits in use are kept; JPEGs are rotated by
+their EXIF orientation; DICOM files (pip install -r requirements-predict.txt) are converted by their rescale, VOI window
+and MONOCHROME1. Images that are clearly not frontal chest radiographs (colour, unusual aspect ratio, inverted, other
+layout) get a warning and are still predicted. Unreadable files are reported and skipped, and the exit code is 1.
 
 Not for clinical use.
 """
@@ -65,7 +65,7 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def check_arguments(args: argparse.Namespace, files: Sequence[Path]) -> None:
-    """Check what would only fail after the predictions.
+    """Check for errors that would otherwise occur only after the predictions.
 
     Raises:
         InputError: if an option has an impossible value.

@@ -67,7 +67,7 @@ class Ensemble:
             images: uint8 [images, image_size, image_size], processed as one batch.
 
         Raises:
-            InputError: if memory is short.
+            InputError: if memory runs out.
         """
         store = ImageStore(images, np.arange(len(images)), self.device)
         with translate_torch_errors():
@@ -81,7 +81,7 @@ class Ensemble:
         return self.decisions.calibration.apply(probabilities) if self.decisions else probabilities
 
     def is_predicted(self, probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return whether each result of `predict` is at or above its threshold; False without thresholds."""
+        """Return the mask of probabilities at or above the threshold, bool [images, 15]; False without thresholds."""
         return probabilities >= self.decisions.thresholds if self.decisions else np.zeros(probabilities.shape, np.bool_)
 
     def saliency_maps(
@@ -92,7 +92,7 @@ class Ensemble:
         The maps are attention maps if all networks have attention pooling, else LayerCAM; without TTA.
 
         Raises:
-            InputError: if a network has no square feature map, or memory is short.
+            InputError: if a network has no square feature map, or memory runs out.
         """
         if not len(rows):
             return []

@@ -1,4 +1,4 @@
-"""The image files that files, folders and patterns on the command line stand for."""
+"""Expansion of the files, folders and patterns on the command line to image files."""
 
 from collections.abc import Iterable
 from glob import glob
@@ -13,8 +13,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", "")
 def find_files(inputs: Iterable[str]) -> list[Path]:
     """Return the image files of `inputs`, each once: in the order of `inputs`, then sorted by path.
 
-    A file counts whatever its suffix, a folder stands for all files below it with one of `SUFFIXES`, and a pattern
-    follows the rules of the shell (`**` matches any number of folders). Hidden files in folders are skipped.
+    A file may have any suffix, a folder stands for all files below it with one of `SUFFIXES`, and a pattern follows
+    the rules of the shell (`**` matches any number of folders). Hidden files in folders are skipped.
 
     Raises:
         InputError: if one of `inputs` matches no image file.

@@ -5,7 +5,7 @@
 - layout: the middle (spine and heart) is no brighter than the mean of the lung fields and the upper corners, as in
   inverted images.
 
-Images with warnings are predicted all the same. The rules miss much: lateral views, or gray photographs with a bright
+Images with warnings are still predicted. The rules are incomplete: lateral views, and gray photographs with a bright
 middle, get no warning.
 
 Measured: the layout rule warns of 5 of 2,430 real frontal images of NIH (0.2 %; one is in fact inverted, four have

@@ -16,7 +16,7 @@ from tools.predict.reading import Failure
 
 NOT_CLINICAL = "Not for clinical use."
 SYNTHETIC = "Trained on synthetic images: these probabilities are meaningless for real radiographs."
-_PATH_WIDTH = 60  # characters of a path in a line; longer ones lose their beginning
+_PATH_WIDTH = 60  # characters of a path in a line; longer ones are cut at the start
 _MOST_PROBABLE = 3  # classes in a line, for networks without thresholds
 
 
@@ -34,7 +34,7 @@ def format_table(prediction: Prediction, ensemble: Ensemble) -> str:
 
 
 def format_line(prediction: Prediction, ensemble: Ensemble, width: int) -> str:
-    """Return one image's predicted positives by falling probability; the most probable classes without thresholds."""
+    """Return one image's predicted positives, most probable first; without thresholds, the most probable classes."""
     order = np.argsort(-prediction.probabilities, kind="stable")
     positives = [column for column in order if prediction.is_predicted[column]]
     columns = positives if ensemble.decisions else order[:_MOST_PROBABLE]
@@ -54,7 +54,7 @@ def column_width(files: Iterable[Path]) -> int:
 
 
 def summary(predictions: Sequence[Prediction], failures: Sequence[Failure], ensemble: Ensemble) -> str:
-    """Return how many images were predicted, by which networks, and what the probabilities are not for."""
+    """Return the number of images, the names of the networks, and notes on the limits of the probabilities."""
     counts = f"{len(predictions):,} image{'s' if len(predictions) != 1 else ''}"
     warned = sum(bool(prediction.warnings) for prediction in predictions)
     for count, text in ((warned, "with warnings"), (len(failures), "unreadable")):

@@ -1,4 +1,4 @@
-"""Predictions for files of any number in bounded memory: read by threads ahead of time, predicted in batches."""
+"""Predictions for any number of files in bounded memory: threads read files ahead, and networks predict batches."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -28,19 +28,19 @@ class Prediction(NamedTuple):
 
 
 class SaliencyOptions(NamedTuple):
-    """Folder for saliency maps, and the class that they are of."""
+    """Options for saliency maps."""
 
     folder: OverlayFolder
-    only: str | None  # of this class; if None, of predicted positives, or of the most probable class without any
+    only: str | None  # name of a class; None for predicted positives, or the most probable class if none
 
 
 def predict_files(
     files: Sequence[Path], ensemble: Ensemble, batch_size: int, saliency: SaliencyOptions | None = None
 ) -> Iterator[Prediction | Failure]:
-    """Yield the prediction for each of `files` in their order, or why it cannot be read.
+    """Yield the prediction for each of `files` in their order, or a `Failure` with the reason.
 
     Raises:
-        InputError: if pydicom is missing, memory is short, or a network has no saliency maps.
+        InputError: if pydicom is missing, memory runs out, or a network has no saliency maps.
     """
     read = partial(read_image, image_size=ensemble.image_size, with_display=saliency is not None)
     loaded = prefetch_map(read, files, os.cpu_count() or 1, 2 * batch_size)
@@ -73,7 +73,7 @@ def predict_images(
 def _select_classes(
     probabilities: NDArray[np.float64], is_predicted: NDArray[np.bool_], only: str | None
 ) -> NDArray[np.bool_]:
-    """Return which classes of each image get a saliency map, bool [images, 15]."""
+    """Return the mask of the classes of each image that get a saliency map, bool [images, 15]."""
     if only:
         return np.broadcast_to(np.array(CLASSES) == only, is_predicted.shape)
     highest = probabilities == np.nanmax(probabilities, axis=1, keepdims=True)

@@ -20,7 +20,7 @@ _JPEG = b"\xff\xd8"
 
 
 class InputImage(NamedTuple):
-    """An image that was read."""
+    """A decoded image and its warnings."""
 
     file: Path
     pixels: NDArray[np.uint8]  # input of the networks, [image_size, image_size]
