@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from cxr.core.errors import run_as_script, warn
+from cxr.core.errors import run_stage, warn
 from cxr.core.files import sha256, write_csv
 from cxr.core.labels import CLASSES
 from cxr.core.params import read_params
@@ -133,4 +133,4 @@ def describe_mean(auroc: Interval) -> str:
 
 
 if __name__ == "__main__":
-    run_as_script(main)
+    run_stage(main, __doc__)

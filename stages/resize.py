@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cxr.core.errors import InputError, format_names, run_as_script
+from cxr.core.errors import InputError, format_names, run_stage
 from cxr.core.files import atomic_write
 from cxr.core.params import read_params
 from cxr.core.paths import IMAGES, SAMPLE
@@ -90,4 +90,4 @@ def _check_disk_space(needed: int, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_as_script(main)
+    run_stage(main, __doc__)

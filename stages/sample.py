@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr.core.errors import InputError, format_names, run_as_script
+from cxr.core.errors import InputError, format_names, run_stage
 from cxr.core.files import write_csv
 from cxr.core.labels import label_matrix
 from cxr.core.params import read_params
@@ -67,4 +67,4 @@ def _check_images(names: pd.Series, raw_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_as_script(main)
+    run_stage(main, __doc__)

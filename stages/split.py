@@ -8,7 +8,7 @@ Run: `python -m stages.split`
 import numpy as np
 import pandas as pd
 
-from cxr.core.errors import InputError, format_names, run_as_script, warn
+from cxr.core.errors import InputError, format_names, run_stage, warn
 from cxr.core.files import write_csv
 from cxr.core.labels import CLASSES, UNKNOWN, label_matrix
 from cxr.core.params import read_params
@@ -106,4 +106,4 @@ def _assign_patients(sample: pd.DataFrame, sizes: list[int], seed: int) -> pd.Se
 
 
 if __name__ == "__main__":
-    run_as_script(main)
+    run_stage(main, __doc__)

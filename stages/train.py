@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from cxr.core.errors import run_as_script
+from cxr.core.errors import run_stage
 from cxr.core.files import atomic_write, write_csv
 from cxr.core.params import read_params
 from cxr.core.paths import CHECKPOINTS, CURVES, MODELS
@@ -188,4 +188,4 @@ def write_outputs(folders: dict[Member, Path]) -> None:
 
 
 if __name__ == "__main__":
-    run_as_script(main)
+    run_stage(main, __doc__)

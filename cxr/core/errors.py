@@ -1,5 +1,6 @@
 """User errors and warnings: a script ends with one clear message and exit code 1, without a traceback."""
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,22 @@ def run_as_script(main: Callable[[], None]) -> None:
     except OSError as error:
         # A full disk or missing permissions: the user can fix these, and a traceback would not help.
         sys.exit(f"error: {error.strerror or error}: {error.filename or 'while writing an output'}")
+
+
+def run_stage(main: Callable[[], None], description: str | None) -> None:
+    """Run the `main` of a stage, which has no options: its parameters are in `params.yaml`.
+
+    Args:
+        main: what to run.
+        description: the text of `--help`.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog="A stage has no options: set its parameters in params.yaml.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args()
+    run_as_script(main)
 
 
 def warn(message: str) -> None:

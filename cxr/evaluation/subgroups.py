@@ -23,16 +23,16 @@ UNKNOWN_GROUP = "unknown"
 AGE_BANDS = {"under 18": 0, "18-39": 18, "40-59": 40, "60 and over": 60}
 # With 10 positives, an AUROC of 0.8 has a standard error of 0.08 (Hanley and McNeil 1982), more if they come from
 # few patients.
-MIN_GROUP_IMAGES = 10
+MIN_IMAGES_PER_LABEL = 10
 
 
 def subgroup_metrics(table: pd.DataFrame, labels: Labels, scores: Scores, samples: BootstrapSamples) -> Subgroups:
     """Compute the AUROC of each class in each group, and the largest gap between two groups of an attribute.
 
-    A class needs `MIN_GROUP_IMAGES` positives and negatives in a group to have an AUROC there. The mean of a group is
-    over the classes that all groups of its attribute have, so that means can be compared; a group without any class has
-    no mean. The largest of several gaps is above 0 by chance alone: its interval is that of the difference of the two
-    groups, and does not account for their selection.
+    A class needs `MIN_IMAGES_PER_LABEL` positives and negatives in a group to have an AUROC there. The mean of a group
+    is over the classes that all groups of its attribute have, so that means can be compared; a group without any class
+    has no mean. The largest of several gaps is above 0 by chance alone: its interval is that of the difference
+    of the two groups, and does not account for their selection.
 
     Args:
         table: with the columns sex, age and view.
@@ -79,9 +79,9 @@ def groups(table: pd.DataFrame) -> dict[Group, Mask]:
     return nonempty
 
 
-def enough(labels: Labels) -> Mask:
-    """Return the classes with at least `MIN_GROUP_IMAGES` positives and as many negatives, bool [classes]."""
-    return (positives(labels) >= MIN_GROUP_IMAGES) & (negatives(labels) >= MIN_GROUP_IMAGES)
+def has_enough_images(labels: Labels) -> Mask:
+    """Return the classes with at least `MIN_IMAGES_PER_LABEL` positives and as many negatives, bool [classes]."""
+    return (positives(labels) >= MIN_IMAGES_PER_LABEL) & (negatives(labels) >= MIN_IMAGES_PER_LABEL)
 
 
 def shared_classes(values: Mapping[Group, PerClass], attribute: str) -> Mask:
@@ -121,7 +121,7 @@ def largest_gaps(values: Mapping[Group, PerClass]) -> pd.DataFrame:
 def _group_auroc(mask: Mask, labels: Labels, scores: Scores, samples: BootstrapSamples) -> BootstrapDistribution:
     """Return the AUROC within a group; nan for classes with too few images."""
     auroc, _ = auroc_and_average_precision(labels[mask], scores[mask], samples.subset(mask))
-    return replace(auroc, value=np.where(enough(labels[mask]), auroc.value, np.nan))
+    return replace(auroc, value=np.where(has_enough_images(labels[mask]), auroc.value, np.nan))
 
 
 def _group_metrics(labels: Labels, auroc: BootstrapDistribution, shared: Mask) -> GroupMetrics:

@@ -41,7 +41,7 @@ METRICS: dict[str, Callable[[Any, Any], Any]] = {
     "brier": calibration.brier_score,
     "calibration_error": lambda labels, scores: calibration.expected_calibration_error(labels, scores, 5),
     "slope": lambda labels, scores: calibration.fit(labels, scores).slope,
-    "enough": lambda labels, _: subgroups.enough(labels),
+    "has_enough_images": lambda labels, _: subgroups.has_enough_images(labels),
 }
 
 

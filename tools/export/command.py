@@ -8,7 +8,8 @@ Outputs: probabilities, float32 [batch, 15], and, with thresholds, predicted_pos
 
 Normalisation, test-time augmentation, averaging and calibration are part of the graph. The metadata of the file
 describes the preprocessing (as text and as JSON), classes, thresholds and networks. The file is kept only if its
-probabilities in onnxruntime match PyTorch's on synthetic images. The same networks give the same bytes.
+probabilities in onnxruntime match PyTorch's on synthetic images; without onnxruntime, a warning states that the
+comparison was skipped. The same networks give the same bytes.
 
 Needs pip install -r requirements-export.txt. Not for clinical use.
 """

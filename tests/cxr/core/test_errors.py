@@ -1,6 +1,8 @@
+import sys
+
 import pytest
 
-from cxr.core.errors import InputError, first_lines, format_names, run_as_script, warn
+from cxr.core.errors import InputError, first_lines, format_names, run_as_script, run_stage, warn
 
 
 def run_failing(error: BaseException) -> str:
@@ -50,3 +52,15 @@ def test_long_messages_of_exceptions_are_cut() -> None:
 def test_long_lists_of_names_are_cut() -> None:
     assert format_names(list("abcde")) == "a, b, c, d, e"
     assert format_names(["x"] * 2005) == "x, x, x, x, x and 2,000 more"
+
+
+@pytest.mark.parametrize(("argument", "code"), [("--help", 0), ("--lr=0.1", 2), ("0.1", 2)])
+def test_a_stage_with_arguments_does_not_run(
+    argument: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["stages.train", argument])
+    with pytest.raises(SystemExit) as caught:
+        run_stage(lambda: pytest.fail("the stage ran"), "Train the networks.")
+    assert caught.value.code == code
+    printed = capsys.readouterr()
+    assert "Train the networks." in printed.out or "unrecognized arguments" in printed.err

@@ -68,7 +68,7 @@ def test_a_class_needs_10_positives_and_10_negatives() -> None:
     labels[:10, 0] = 1
     labels[:31, 1] = 1
     labels[:9, 2] = 1
-    assert np.flatnonzero(subgroups.enough(labels)).tolist() == [0]
+    assert np.flatnonzero(subgroups.has_enough_images(labels)).tolist() == [0]
 
 
 def values_of(*of_each_band: list[float]) -> dict[Group, PerClass]:
@@ -118,7 +118,7 @@ def test_groups_part_the_whole_of_nih(real_table: pd.DataFrame) -> None:
     few = {
         (group, CLASSES[column])
         for (_, group), mask in masks.items()
-        for column in np.flatnonzero(~subgroups.enough(labels[mask]))
+        for column in np.flatnonzero(~subgroups.has_enough_images(labels[mask]))
     }
     assert few == {("under 18", "Hernia"), ("18-39", "Hernia")}
 
