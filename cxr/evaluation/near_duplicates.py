@@ -32,8 +32,8 @@ MIN_CORRELATION = 0.93  # of a reported pair
 # So many pairs indicate a problem other than leakage, such as a placeholder in place of many images.
 MAX_PAIRS = 10_000
 _MIN_AMPLITUDE = 0.01  # gray levels; smaller coefficients are rounding errors
-_CHUNK = 2**21  # pixels that are processed at once; more do not fit in the processor's cache
-_ROWS = 16  # hashes compared with all others at once
+CHUNK_PIXELS = 2**21  # pixels that are processed at once; more do not fit in the processor's cache
+HASHES_PER_STEP = 16  # hashes compared with all others at once
 
 Hashes = NDArray[np.uint64]
 Pairs = NDArray[np.int64]  # [pairs, 2], rows of images
@@ -120,9 +120,9 @@ def candidates(hashes: Hashes, split_of: NDArray[np.object_]) -> Iterator[Pairs]
     """Yield batches of pairs of images in different splits with similar hashes, the one in the earlier split first."""
     for earlier, later in combinations(SPLITS, 2):
         first, second = (np.flatnonzero((split_of == split) & (hashes != 0)) for split in (earlier, later))
-        starts = range(0, len(second) if len(first) else 0, _ROWS)
+        starts = range(0, len(second) if len(first) else 0, HASHES_PER_STEP)
         for start in progress(starts, f"compare {earlier} with {later}", len(starts), "chunks"):
-            rows = second[start : start + _ROWS]
+            rows = second[start : start + HASHES_PER_STEP]
             # Comparing every pair takes one or two nanoseconds each, and is exact. flatnonzero is three times faster
             # than nonzero in two dimensions.
             near = np.bitwise_count(hashes[rows, None] ^ hashes[first]) <= MAX_DISTANCE
@@ -207,4 +207,4 @@ def _cosines() -> NDArray[np.float32]:
 
 
 def _chunk(images: NDArray[np.uint8]) -> int:
-    return max(1, _CHUNK // (images.shape[1] * images.shape[2]))
+    return max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2]))

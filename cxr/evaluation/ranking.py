@@ -10,7 +10,7 @@ from cxr.evaluation.bootstrap import BootstrapDistribution, BootstrapSamples, Co
 from cxr.evaluation.metrics import Labels, Scores, label_mask
 
 # Images times bootstrap samples that are processed at once: a few MB, which fit in the processor's cache.
-_CHUNK = 2**18
+CHUNK_VALUES = 2**18
 
 
 def auroc_and_average_precision(
@@ -69,7 +69,7 @@ def _ranking(label: Labels, score: Scores, patient: NDArray[np.intp]) -> _Rankin
 def _rank(label: Labels, score: Scores, samples: BootstrapSamples) -> tuple[Floats, Floats]:
     """Return AUROC and average precision of one class for each row of the counts."""
     ranking = _ranking(label, score, samples.patient)
-    step = max(1, _CHUNK // max(1, len(label)))
+    step = max(1, CHUNK_VALUES // max(1, len(label)))
     rows = range(0, len(samples.counts), step)
     chunks = [_rank_chunk(ranking, samples.counts[row : row + step]) for row in rows]
     areas, precisions = zip(*chunks, strict=True)

@@ -105,8 +105,8 @@ def test_the_size_of_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     images = make_images()
     images[30:] = images[:10]
     found = found_in(images)
-    monkeypatch.setattr(near_duplicates, "_CHUNK", 3 * 96 * 96)
-    monkeypatch.setattr(near_duplicates, "_ROWS", 2)
+    monkeypatch.setattr(near_duplicates, "CHUNK_PIXELS", 3 * 96 * 96)
+    monkeypatch.setattr(near_duplicates, "HASHES_PER_STEP", 2)
     pd.testing.assert_frame_equal(found_in(images), found)
 
 

@@ -61,7 +61,7 @@ def test_handling_a_few_samples_at_once_changes_nothing(monkeypatch: pytest.Monk
     labels, scores, patients = make_study(3)
     samples = bootstrap_patients(patients, 50, seed=1)
     whole, _ = auroc_and_average_precision(labels, scores, samples)
-    monkeypatch.setattr(ranking, "_CHUNK", 7 * len(labels))
+    monkeypatch.setattr(ranking, "CHUNK_VALUES", 7 * len(labels))
     parts, _ = auroc_and_average_precision(labels, scores, samples)
     np.testing.assert_array_equal(whole.samples, parts.samples)
 
