@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,14 +24,26 @@ KILLS = 8
 OUTPUTS = ("dvc.lock", "metrics/test.json", "data/curves.csv", "data/predictions.csv")
 
 
-@pytest.fixture(scope="module")
-def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+class Twin(NamedTuple):
     """A fresh clone in which the pipeline ran once."""
+
+    folder: Path
+    seconds: float  # that `dvc repro` took
+
+
+@pytest.fixture(scope="module")
+def timed_twin(tmp_path_factory: pytest.TempPathFactory) -> Twin:
     folder = copy_project(tmp_path_factory.mktemp("twin"))
     start = time.monotonic()
     run(folder, "dvc", "repro")
-    print(f"dvc repro took {time.monotonic() - start:.0f} s")
-    return folder
+    seconds = time.monotonic() - start
+    print(f"dvc repro took {seconds:.0f} s")
+    return Twin(folder, seconds)
+
+
+@pytest.fixture(scope="module")
+def twin(timed_twin: Twin) -> Path:
+    return timed_twin.folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -51,18 +64,20 @@ def test_two_clones_have_the_same_outputs(twin: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [("dvc", "repro"), ("dvc", "exp", "run")], ids=["repro", "exp run"])
 def test_a_run_that_was_killed_at_random_times_has_the_same_outputs(
-    twin: Path, tmp_path: Path, command: tuple[str, ...]
+    timed_twin: Twin, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     folder = copy_project(tmp_path)
     generator = random.Random(len(command))  # noqa: S311 (times, no secrets)
     first_epochs = []
     for kill in range(KILLS):
         victim = ("trainer", "dvc", "both")[kill % 3]
-        first_epochs.append(run_and_kill(folder, command, victim, generator.uniform(8, 35)))
+        # Relative to a whole run, so that most kills come after an epoch on a slow machine too.
+        seconds = timed_twin.seconds * generator.uniform(0.05, 0.2)
+        first_epochs.append(run_and_kill(folder, command, victim, seconds))
         print(f"killed {victim}; training started at epoch {first_epochs[-1]}")
     output = run(folder, *command)
     print(output)
-    assert contents(folder) == contents(twin)
+    assert contents(folder) == contents(timed_twin.folder)
     known = [epoch for epoch in first_epochs if epoch]
     assert known == sorted(known)
     assert known[-1] > 1, "every kill came before the end of the first epoch"
