@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from cxr.core.labels import CLASSES
 from cxr.reporting.output import write_plots
@@ -11,6 +12,9 @@ from tests.fixtures.reported import WITHOUT_POSITIVES, make_run
 from tests.fixtures.stages import files_in
 
 PNGS = ("roc", "precision_recall", "classes", "subgroups", "reliability", "confusion", "training", "sample_images")
+
+
+pytestmark = pytest.mark.slow  # drawing all plots takes seconds
 
 
 def test_plots_are_tables_images_and_the_report_with_the_same_bytes_for_the_same_run(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def make_trainer(labels: Tensor | None = None, **changes: object) -> Trainer:
     return Trainer(classifier, params, torch.eye(15) if labels is None else labels)
 
 
+@pytest.mark.slow
 def test_the_planted_signal_is_learned(planted: TrainAndVal) -> None:
     trainer = make_trainer()
     rows = [trainer.run_epoch(1, *planted) for _ in range(8)]
