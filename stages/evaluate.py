@@ -53,14 +53,12 @@ def main() -> None:
     members = load_members(list_members(params.models, params.seeds), images.shape[1], device)
     classifiers = [one.classifier for one in members]
     check_no_leak(members, set(sample["patient"][sample["split"] == "test"]))
-
     rows = np.flatnonzero(sample["split"] != "train")
-    by_member = predict_members(members, ImageStore(images, rows, device), params.batch_size, tta_views(params.tta))
-    predictions = average_members(sample.iloc[rows], by_member)
+    predictions = predict_ensemble(members, ImageStore(images, rows, device), sample.iloc[rows], params)
     write_predictions(predictions)
     in_test = (predictions.table["split"] == "test").to_numpy()
-    val, test, test_rows = predictions.subset(~in_test), predictions.subset(in_test), rows[in_test]
-    decisions = fit_on_val(val, members, params)
+    test, test_rows = predictions.subset(in_test), rows[in_test]
+    decisions = fit_on_val(predictions.subset(~in_test), members, params)
     decisions.write(DECISIONS)
 
     samples = bootstrap_patients(test.table["patient"], params.bootstrap_samples, BOOTSTRAP_SEED)
@@ -73,7 +71,6 @@ def main() -> None:
     )
     metrics.write(METRICS)
     print_summary(metrics)
-
     run = Run(
         test=test,
         decisions=decisions,
@@ -87,6 +84,14 @@ def main() -> None:
         boxes=boxes,
     )
     write_plots(run, lambda index: images[test_rows[index]], PLOTS)
+
+
+def predict_ensemble(
+    members: Sequence[LoadedMember], images: ImageStore, table: pd.DataFrame, params: EvaluateParams
+) -> Predictions:
+    """Return the predictions of the members and their mean for `images`, whose rows in the sample are `table`."""
+    by_member = predict_members(members, images, params.batch_size, tta_views(params.tta))
+    return average_members(table, by_member)
 
 
 def write_predictions(predictions: Predictions) -> None:
