@@ -1,14 +1,19 @@
-"""Atomic writing: an output is written under a temporary name and then moved into place."""
+"""Reading regular files, and atomic writing: under a temporary name, which is then moved into place."""
 
 import json
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
+
+from cxr.core.errors import InputError
+
+MAX_TEXT_BYTES = 2**30  # of a table or list; NIH's and CheXpert's have less than 50 MB
 
 
 @contextmanager
@@ -57,5 +62,45 @@ def write_json(value: dict[str, Any], path: Path) -> None:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 hash of the file at `path`, in hexadecimal."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def open_file(path: Path, max_bytes: int | None = None) -> BinaryIO:
+    """Open a regular file, or a link to one, for reading bytes.
+
+    Opening a FIFO waits for a writer, and reading a device such as /dev/zero never ends, so both are refused unopened.
+
+    Args:
+        path: the file.
+        max_bytes: the largest size that is accepted; by default any.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        InputError: if it is a folder, FIFO, device or socket, or larger than `max_bytes`.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path} is not a regular file, but a folder, pipe or device; replace it by the file itself")
+    if max_bytes is not None and status.st_size > max_bytes:
+        raise InputError(f"{path} has {status.st_size:,} bytes, more than the limit of {max_bytes:,}")
+    return path.open("rb")
+
+
+def read_utf8(path: Path) -> str:
+    """Return the text of a file in UTF-8, without the byte-order mark that it may start with.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        InputError: if it is not a regular file, not UTF-8, or larger than `MAX_TEXT_BYTES`.
+    """
+    with open_file(path, MAX_TEXT_BYTES) as file:
+        content = file.read()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    # Text in UTF-16 without a byte-order mark is valid UTF-8 with NULs.
+    if "\0" in text:
+        raise InputError(f"{path} is not text in UTF-8; save it in this encoding, or copy or download it again")
+    return text

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from hashlib import sha256 as hashlib_sha256
 from pathlib import Path
 
@@ -6,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr.core.files import atomic_write, sha256, write_csv, write_json
+from cxr.core import files
+from cxr.core.errors import InputError
+from cxr.core.files import atomic_write, open_file, read_utf8, sha256, write_csv, write_json
 from tests.fixtures.stages import files_in
 
 
@@ -84,3 +87,53 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     content = bytes(range(256)) * 5000
     (tmp_path / "a").write_bytes(content)
     assert sha256(tmp_path / "a") == hashlib_sha256(content).hexdigest()
+
+
+def make_device(path: Path, kind: str) -> Path:
+    """Create a FIFO, a link to an endless device, or a folder at `path`; return it."""
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    return path
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
+@pytest.mark.parametrize("read", [open_file, read_utf8, sha256])
+def test_only_regular_files_are_read(tmp_path: Path, kind: str, read: Callable[[Path], object]) -> None:
+    with pytest.raises(InputError, match="file is not a regular file, but a folder, pipe or device"):
+        read(make_device(tmp_path / "file", kind))
+
+
+def test_a_link_is_followed_and_a_dangling_one_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "link").symlink_to("file")
+    assert read_utf8(tmp_path / "link") == "text"
+    (tmp_path / "file").unlink()
+    with pytest.raises(FileNotFoundError):
+        read_utf8(tmp_path / "link")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_TEXT_BYTES", 10)
+    (tmp_path / "file").write_text("0123456789")
+    assert read_utf8(tmp_path / "file") == "0123456789"
+    (tmp_path / "file").write_text("0123456789a")
+    with pytest.raises(InputError, match="file has 11 bytes, more than the limit of 10"):
+        read_utf8(tmp_path / "file")
+
+
+def test_text_is_utf8_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "file").write_bytes("a é\r\n".encode(encoding))
+        assert read_utf8(tmp_path / "file") == "a é\r\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_text_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "file").write_bytes("a é".encode(encoding))
+    with pytest.raises(InputError, match="file is not text in UTF-8; save it in this encoding"):
+        read_utf8(tmp_path / "file")
