@@ -13,7 +13,7 @@ from cxr.core.files import write_csv
 from cxr.core.labels import CLASSES, UNKNOWN, label_matrix
 from cxr.core.params import read_params
 from cxr.core.paths import OFFICIAL, SAMPLE, SPLIT
-from cxr.core.tables import SPLITS, read_sample, reject_duplicates
+from cxr.core.tables import SPLITS, check_patients, read_official, read_sample
 from cxr.datasets.params import Split, SplitParams
 from cxr.datasets.stratified_split import allocate_sizes, stratified_group_split
 
@@ -28,7 +28,7 @@ def main() -> None:
     if params.split.method == "patient":
         split = split_by_patient(sample, params.split, params.data_seed)
     else:
-        split = split_by_lists(sample, pd.read_csv(OFFICIAL, dtype=str), params.split, params.data_seed)
+        split = split_by_lists(sample, read_official(OFFICIAL), params.split, params.data_seed)
     check_split(sample, split)
     write_csv(sample[["image", "patient"]].assign(split=split), SPLIT)
     print(f"{SPLIT}: " + ", ".join(f"{(split == name).sum():,} {name}" for name in SPLITS))
@@ -71,16 +71,9 @@ def check_split(sample: pd.DataFrame, split: pd.Series) -> None:
     """Check the split of each image, and warn of classes without positive or negative images in a split.
 
     Raises:
-        InputError: if a patient is in two splits, an image is listed more than once, or a split is empty.
+        InputError: if a patient is in two splits, or a split is empty.
     """
-    reject_duplicates(sample["image"], SAMPLE)
-    splits_of_patient = split.groupby(sample["patient"]).nunique()
-    repeated = [str(patient) for patient in splits_of_patient.index[splits_of_patient > 1]]
-    if repeated:
-        raise InputError(f"{len(repeated):,} patients are in more than one split: {format_names(repeated)}")
-    empty = [name for name in SPLITS if not (split == name).any()]
-    if empty:
-        raise InputError(f"{empty[0]} has no images: change the fractions in split, or increase sample.size")
+    check_patients(sample["patient"], split, SPLIT)
     _warn_of_one_value(sample, split)
 
 

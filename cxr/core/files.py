@@ -1,13 +1,15 @@
 """Reading regular files, and atomic writing: under a temporary name, which is then moved into place."""
 
 import json
+import os
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import file_digest
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pandas as pd
 
@@ -17,23 +19,41 @@ MAX_TEXT_BYTES = 2**30  # of a table or list; NIH's and CheXpert's have less tha
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path` for a file or folder; move it to `path` when the block ends.
 
     If the block raises, the temporary file is removed and `path` is unchanged. The temporary name is fixed, so the next
     run overwrites what a killed run left behind. `path` may be a hard link to a file in DVC's cache: moving replaces
     the link, whereas writing in place would change the cached bytes.
+
+    Raises:
+        InputError: if `path` is a device or pipe, which moving would replace.
     """
+    if is_special(path):
+        raise InputError(f"{path} is a device or pipe, not a file; remove it or use another path")
     temporary = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     remove(temporary)
     try:
         yield temporary
+        if durable:
+            _flush(temporary)
         if path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
+        if durable:
+            _flush(path.parent)
     finally:
         remove(temporary)
+
+
+def _flush(path: Path) -> None:
+    """Wait until the file or folder at `path` is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove(path: Path) -> None:
@@ -44,9 +64,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write `table` without its index; floats are written with full precision."""
-    with atomic_write(path) as temporary:
+def is_special(path: Path) -> bool:
+    """Return whether `path` is, or links to, a device, pipe or socket: something other than a file or folder."""
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def write_csv(table: pd.DataFrame, path: Path, *, durable: bool = False) -> None:
+    """Write `table` without its index; floats are written with full precision. For `durable` see `atomic_write`."""
+    with atomic_write(path, durable=durable) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
@@ -66,7 +91,7 @@ def sha256(path: Path) -> str:
         return file_digest(file, "sha256").hexdigest()
 
 
-def open_file(path: Path, max_bytes: int | None = None) -> BinaryIO:
+def open_file(path: Path, max_bytes: int | None = None) -> BufferedReader:
     """Open a regular file, or a link to one, for reading bytes.
 
     Opening a FIFO waits for a writer, and reading a device such as /dev/zero never ends, so both are refused unopened.

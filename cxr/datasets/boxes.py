@@ -1,13 +1,16 @@
 """NIH's bounding boxes: the location of findings in some of the test images, marked by radiologists."""
 
 import csv
+import io
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from cxr.core.errors import InputError
+from cxr.core.files import read_utf8
 from cxr.core.labels import FINDINGS
 
 BOX_FILE = "BBox_List_2017.csv"
@@ -25,15 +28,14 @@ def read_boxes(raw_dir: Path) -> pd.DataFrame:
         height (float, fractions of the image's side). Empty if there is no such file.
 
     Raises:
-        InputError: if a line is invalid; the message gives its number.
+        InputError: if the file is not text in UTF-8, or a line is invalid; the message gives its number.
     """
     path = raw_dir / BOX_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return pd.DataFrame([], columns=list(COLUMNS))
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return pd.DataFrame(_parse(path, csv.reader(file)), columns=list(COLUMNS))
-    except (UnicodeDecodeError, csv.Error) as error:
+        return pd.DataFrame(_parse(path, csv.reader(io.StringIO(read_utf8(path), newline=""))), columns=list(COLUMNS))
+    except csv.Error as error:
         raise InputError(f"{path} is not a CSV table: {error}") from None
 
 

@@ -4,6 +4,7 @@
 its path in that folder. The other seven classes are unknown for every image and excluded from the loss and all metrics.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ _COLUMNS = {
     **{name: name for name in SHARED},
 }
 _SEX = {"Male": "M", "Female": "F", "Unknown": ""}
-_PATH = r"(?:^|/)(?P<image>(?:train|valid)/patient(?P<patient>\d{1,18})/study\d+/view\d+_(?:frontal|lateral)\.jpg)$"
+_PATH = r"(?a)(?:^|/)(?P<image>(?:train|valid)/patient(?P<patient>\d{1,18})/study\d+/view\d+_(?:frontal|lateral)\.jpg)$"
 _LABEL_VALUES = {"unknown": UNKNOWN, "negative": 0, "positive": 1}
 # The official split, by the table that an image is in.
 _TABLES = {"train_val": "train.csv", "test": "valid.csv"}
@@ -43,7 +44,7 @@ _TABLES = {"train_val": "train.csv", "test": "valid.csv"}
 
 def has_layout(raw_dir: Path) -> bool:
     """Return whether `raw_dir` is in the layout of CheXpert."""
-    return (raw_dir / "train.csv").is_file()
+    return os.path.lexists(raw_dir / "train.csv")
 
 
 def read_table(raw_dir: Path, label_policy: CheXpert) -> pd.DataFrame:
@@ -73,7 +74,7 @@ def read_lists(raw_dir: Path) -> pd.DataFrame:
 
 def _tables(raw_dir: Path) -> dict[str, Path]:
     """Return the path of each table that exists, by the name of its part of the official split."""
-    return {name: raw_dir / file for name, file in _TABLES.items() if (raw_dir / file).is_file()}
+    return {name: raw_dir / file for name, file in _TABLES.items() if os.path.lexists(raw_dir / file)}
 
 
 def _read_part(path: Path, label_policy: CheXpert) -> pd.DataFrame:
@@ -104,7 +105,7 @@ def _parse_paths(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
 def _check_values(raw: pd.DataFrame, images: pd.Series, path: Path) -> None:
     is_valid = {
         "Sex": raw["sex"].isin(_SEX),
-        "Age": raw["age"].str.fullmatch(r"\d{1,3}"),
+        "Age": raw["age"].str.fullmatch("[0-9]{1,3}"),
         "Frontal/Lateral": raw["side"].isin(["Frontal", "Lateral"]),
         "AP/PA": raw["view"].isin(["AP", "PA", "LL", "RL", ""]),
         **{name: raw[name].str.fullmatch(r"(-?1|0)(\.0)?|") for name in SHARED},

@@ -1,5 +1,6 @@
 """NIH ChestX-ray14 (Wang et al., CVPR 2017): its table and its official split."""
 
+import os
 import re
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.errors import InputError, format_names, warn
+from cxr.core.files import read_utf8
 from cxr.core.labels import CLASSES, NO_FINDING
-from cxr.core.tables import read_strings, reject_duplicates
+from cxr.core.tables import check_images, check_values, read_strings, reject_duplicates
 
 MAX_AGE = 120  # years
 _COLUMNS = {
@@ -31,12 +33,14 @@ def read_table(raw_dir: Path) -> pd.DataFrame:
 
     Raises:
         InputError: if there is no table or more than one, a column is missing, there are no rows, an image is listed
-            more than once, or a value is invalid.
+            more than once, or a name or value is invalid.
     """
     path = _table_path(raw_dir)
     # NIH renamed Patient Gender to Patient Sex in 2020; copies and older versions have the old name.
     table = read_strings(path, _COLUMNS, aliases={"Patient Sex": "Patient Gender"})
-    reject_duplicates(table["image"], path)
+    check_images(table["image"], path)
+    # `images/x.png` would be another name of `x.png`.
+    check_values(table, {"image": "[^/]+"}, path)
     labels = _parse_labels(table, path)
     table["patient"] = _parse_patients(table, path)
     table["age"] = _parse_ages(table, path)
@@ -51,15 +55,16 @@ def read_lists(raw_dir: Path) -> pd.DataFrame:
     Returns an empty table if `raw_dir` has neither file.
 
     Raises:
-        InputError: if only one of the files exists, or an image is listed more than once.
+        InputError: if only one of the files exists, a file is not text in UTF-8, or an image is listed more than once.
     """
     paths = {name: raw_dir / f"{name}_list.txt" for name in ("train_val", "test")}
-    existing = [path for path in paths.values() if path.is_file()]
+    # lexists: a pipe or a dangling link of this name is an error, not a missing list.
+    existing = [path for path in paths.values() if os.path.lexists(path)]
     if not existing:
         return pd.DataFrame({"image": [], "list": []}, dtype=str)
     if len(existing) == 1:
         raise InputError(f"{raw_dir} has {existing[0].name} but not the other official list; add it or remove this one")
-    names = {name: path.read_text(encoding="utf-8").split() for name, path in paths.items()}
+    names = {name: read_utf8(path).split() for name, path in paths.items()}
     rows = [(image, name) for name, images in names.items() for image in images]
     lists = pd.DataFrame(rows, columns=["image", "list"], dtype=str)
     reject_duplicates(lists["image"], raw_dir / "train_val_list.txt and test_list.txt")
@@ -94,7 +99,7 @@ def _parse_labels(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _parse_patients(table: pd.DataFrame, path: Path) -> pd.Series:
-    invalid = ~table["patient"].str.fullmatch(r"\d{1,18}")
+    invalid = ~table["patient"].str.fullmatch("[0-9]{1,18}")
     if invalid.any():
         row = table[invalid].iloc[0]
         raise InputError(f"{path}: Patient ID {row['patient']!r} of image {row['image']} is not an integer")
@@ -103,7 +108,7 @@ def _parse_patients(table: pd.DataFrame, path: Path) -> pd.Series:
 
 def _parse_ages(table: pd.DataFrame, path: Path) -> pd.Series:
     """Return ages in whole years, parsed from `58`, `058Y`, `006M` or `012D`."""
-    parts = table["age"].str.extract(re.compile(r"^(\d{1,6})([YMD]?)$"))
+    parts = table["age"].str.extract(re.compile("^([0-9]{1,6})([YMD]?)$"))
     if parts[0].isna().any():
         row = table[parts[0].isna()].iloc[0]
         raise InputError(f"{path}: invalid Patient Age {row['age']!r} of image {row['image']}")

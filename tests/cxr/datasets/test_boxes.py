@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,16 @@ def test_a_table_with_another_header_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must start with"):
         read_boxes(tmp_path)
     (tmp_path / BOX_FILE).write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not a CSV table"):
+    with pytest.raises(InputError, match="not text in UTF-8"):
+        read_boxes(tmp_path)
+    (tmp_path / BOX_FILE).write_text("x" * 200_000)
+    with pytest.raises(InputError, match="not a CSV table: field larger"):
+        read_boxes(tmp_path)
+
+
+def test_a_pipe_instead_of_the_boxes_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / BOX_FILE)
+    with pytest.raises(InputError, match=r"BBox_List_2017\.csv is not a regular file"):
         read_boxes(tmp_path)
 
 

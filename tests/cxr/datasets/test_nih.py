@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,9 @@ def row(image: str = "a.png", labels: str = "Mass", patient: str = "1", age: str
         (row("b.png") + row(labels="Mass|Cold"), "unknown label 'Cold' of image a.png"),
         (row(labels=""), "unknown label '' of image a.png"),
         (row(labels="No Finding|Mass"), "No Finding combined with other labels of image a.png"),
+        (row("../a.png"), r"1 invalid image names: '\.\./a\.png'"),
+        (row() + row("=cmd.png"), "1 invalid image names: '=cmd.png'"),
+        (row() + row("images/a.png"), "invalid image 'images/a.png'"),
         (row() + row("b.png") + row(), "1 images are listed more than once: a.png"),
         (row(patient=""), "Patient ID '' of image a.png is not an integer"),
         (row(patient="x1"), "Patient ID 'x1' of image a.png is not an integer"),
@@ -101,7 +105,13 @@ def test_an_invalid_row_is_reported(tmp_path: Path, rows: str, message: str) -> 
     ("content", "message"),
     [
         (b"", "is not a CSV table"),
-        (b"\x89PNG\xff\xfe\x00", "is not a CSV table|lacks the columns"),
+        (b"\x89PNG\xff\xfe\x00", "is not text in UTF-8"),
+        (V2020.encode("utf-16"), "is not text in UTF-8"),
+        (V2020.replace("View Position", "Patient Sex").encode(), "lacks the columns View Position"),
+        (
+            V2020.replace("Follow-up #", "Patient Sex").encode(),
+            "has the columns Patient Sex, Patient Gender, which mean",
+        ),
         (
             b"Image Index,Patient ID\na.png,1\n",
             "lacks the columns Finding Labels, Patient Age, Patient Gender, View Position",
@@ -113,6 +123,43 @@ def test_a_file_that_is_not_a_table_is_reported(tmp_path: Path, content: bytes, 
     (tmp_path / "Data_Entry_2017.csv").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_table(tmp_path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["Data_Entry_2017.csv", "train_val_list.txt", "test_list.txt"])
+def test_a_pipe_or_device_instead_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    for other in ("train_val_list.txt", "test_list.txt"):
+        (tmp_path / other).write_text("")
+    path = tmp_path / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    read = read_table if name.endswith("csv") else read_lists
+    with pytest.raises(InputError, match=f"{name} is not a regular file"):
+        read(tmp_path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=f"{name} is not a regular file"):
+        read(tmp_path)
+    path.unlink()
+    path.symlink_to(name)
+    with pytest.raises(OSError, match=f"symbolic links: .*{name}"):
+        read(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "train_val_list.txt").write_text("a.png\n", encoding="utf-8-sig")
+    (tmp_path / "test_list.txt").write_text("b.png\n", encoding="utf-8-sig")
+    assert list(read_lists(tmp_path)["image"]) == ["a.png", "b.png"]
+    (tmp_path / "Data_Entry_2017.csv").write_text(V2020, encoding="utf-8-sig")
+    assert len(read_table(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_a_list_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "train_val_list.txt").write_text("a.png\n")
+    (tmp_path / "test_list.txt").write_text("b.png\n", encoding=encoding)
+    with pytest.raises(InputError, match=r"test_list\.txt is not text in UTF-8"):
+        read_lists(tmp_path)
 
 
 def test_a_folder_needs_exactly_one_table(tmp_path: Path) -> None:
