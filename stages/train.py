@@ -3,7 +3,8 @@
 Reads: `data/sample.csv`, `data/split.csv`, `data/images.npy`, and pretrained weights in `weights_dir` if `weights` is
     imagenet.
 Writes: `data/models/MODEL-SEED.safetensors` (the weights of the epoch with the best mean AUROC on validation) and
-    `data/curves.csv` (one row per epoch). An interrupted training resumes from `checkpoints/`.
+    `data/curves.csv` (one row per epoch, written after every epoch). An interrupted training resumes from
+    `checkpoints/`.
 Run: `python -m stages.train`, which starts one process for each of `devices`. To train on several machines, run
     `torchrun --nnodes N … -m stages.train` on each of them.
 """
@@ -32,7 +33,7 @@ from cxr.models.members import Member, list_members
 from cxr.models.model_file import save_model
 from cxr.models.weights import pretrained_weights_path
 from cxr.training import checkpoints
-from cxr.training.checkpoints import CURVE, LAST, MODEL, training_lock
+from cxr.training.checkpoints import LAST, MODEL, training_lock
 from cxr.training.data import TrainingData, load_training_data, untrained_classes
 from cxr.training.fingerprint import common_dependencies, member_dependencies, member_params
 from cxr.training.params import TrainParams
@@ -55,7 +56,7 @@ def main() -> None:
         if unfinished:
             data = load_training_data(device)
         for member in unfinished:
-            train_member(member, params, data, dist, folders.get(member))
+            train_member(member, params, data, dist, folders)
         if dist.is_main_process:
             write_outputs(folders)
             checkpoints.remove_unused(folders.values(), CHECKPOINTS)
@@ -96,7 +97,7 @@ def checkpoint_folders(members: list[Member], params: TrainParams, device: torch
 
 
 def train_member(
-    member: Member, params: TrainParams, data: TrainingData, dist: DistContext, folder: Path | None
+    member: Member, params: TrainParams, data: TrainingData, dist: DistContext, folders: dict[Member, Path]
 ) -> None:
     """Train one member, from its last finished epoch if there is a checkpoint.
 
@@ -105,8 +106,9 @@ def train_member(
         params: the parameters of the stage.
         data: the images and labels of train and val.
         dist: the processes that train the member.
-        folder: where checkpoints and the trained network are written; None in all processes but the main one.
+        folders: the checkpoint folder of each member; empty in all processes but the main one, which writes files.
     """
+    folder = folders.get(member)
     architecture = Architecture(member.model, params.in_chans, data.image_size, params.attention_pool)
     torch.manual_seed(member.seed)
     classifier = build_classifier(
@@ -117,11 +119,15 @@ def train_member(
         trainer.load_state_dict(state)
     if folder:
         print_start(member, data, dist, len(trainer.curve) + 1)
+        checkpoints.save_curve(trainer.curve, folder)
+        write_curves(folders)
     start, epochs_before = monotonic(), len(trainer.curve)
     while not trainer.is_finished:
         row = trainer.run_epoch(member.seed, data.train, data.val)
         if folder:
             checkpoints.save_last(trainer.state_dict(), folder)
+            checkpoints.save_curve(trainer.curve, folder)
+            write_curves(folders)
             epochs_done = len(trainer.curve)
             seconds_per_epoch = (monotonic() - start) / (epochs_done - epochs_before)
             print_epoch(row, params.epochs, (params.epochs - epochs_done) * seconds_per_epoch)
@@ -164,27 +170,29 @@ def describe_training(member: Member, trainer: Trainer, data: TrainingData) -> d
 
 
 def save_member(trainer: Trainer, architecture: Architecture, training: dict[str, Any], folder: Path) -> None:
-    """Write the curve, then the network of the best epoch, whose file marks the member as finished."""
-    write_csv(pd.DataFrame(trainer.curve), folder / CURVE)
+    """Write the network of the best epoch, whose file marks the member as finished."""
     trainer.eval_model.load_state_dict(trainer.best_weights)
-    with atomic_write(folder / MODEL) as temporary:
+    with atomic_write(folder / MODEL, durable=True) as temporary:
         save_model(trainer.eval_model, architecture, training, temporary)
     (folder / LAST).unlink(missing_ok=True)
 
 
 def write_outputs(folders: dict[Member, Path]) -> None:
-    """Copy the networks of all members to `data/models`, and write their curves to `data/curves.csv`."""
+    """Copy the networks of all members to `data/models`, and write `data/curves.csv`."""
     with atomic_write(MODELS) as models:
         models.mkdir()
         for member, folder in folders.items():
             shutil.copyfile(folder / MODEL, models / member.file.name)
-    curves = []
-    for member, folder in folders.items():
-        # Read as strings, so that numbers keep their digits.
-        curve = pd.read_csv(folder / CURVE, dtype=str)
-        curve.insert(0, "member", str(member))
-        curves.append(curve)
-    write_csv(pd.concat(curves), CURVES)
+    write_curves(folders)
+
+
+def write_curves(folders: dict[Member, Path]) -> None:
+    """Write `data/curves.csv`: the epochs of all members so far, in the order of the members. Without any, do nothing."""
+    read = {member: checkpoints.read_curve(folder) for member, folder in folders.items()}
+    curves = {str(member): curve for member, curve in read.items() if curve is not None}
+    if curves:
+        table = pd.concat(curves, names=["member", None]).reset_index("member")
+        write_csv(table, CURVES)
 
 
 if __name__ == "__main__":

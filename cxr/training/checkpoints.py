@@ -1,7 +1,8 @@
 """Checkpoints: one folder for each member, named by a fingerprint of everything that its weights depend on.
 
-`checkpoints/` is not an output of DVC, so it remains when a run is killed. The folder of a member holds `last.pt`
-during training, and `model.safetensors` and `curve.csv` when training is finished.
+`checkpoints/` is not an output of DVC, so it remains when a run is killed. The folder of a member holds `curve.csv`,
+`last.pt` during training, and `model.safetensors` when training is finished. `published` marks a member that was
+written to `data/models`: its folder can be removed without loss, whereas the others hold work that exists nowhere else.
 """
 
 import fcntl
@@ -13,16 +14,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from cxr.core.errors import InputError, warn
-from cxr.core.files import atomic_write, remove
+from cxr.core.files import atomic_write, remove, write_csv
 from cxr.models.distributed import RESUME_HINT
 from cxr.models.members import Member
+from cxr.models.model_file import load_model
 
 LAST = "last.pt"
 MODEL = "model.safetensors"
 CURVE = "curve.csv"
+PUBLISHED = "published"
+# Folders of other experiments that hold unpublished work; the oldest of more than these are removed.
+MAX_UNPUBLISHED = 8
 
 
 @contextmanager
@@ -69,8 +75,21 @@ def create_folder(root: Path, member: Member, depends_on: dict[str, Any]) -> Pat
 
 
 def is_finished(folder: Path) -> bool:
-    """Return True if the member of this folder is fully trained; the model file is written last."""
-    return (folder / MODEL).is_file()
+    """Return True if the member of this folder is fully trained: its model file, which is written last, is valid.
+
+    A broken file causes a warning, and the member is trained again.
+    """
+    if not (folder / MODEL).exists():
+        return False
+    try:
+        load_model(folder / MODEL)
+    except InputError as error:
+        warn(f"{error}; this network is trained again")
+        return False
+    if read_curve(folder) is None:
+        warn(f"{folder / CURVE} is missing or broken; this network is trained again")
+        return False
+    return True
 
 
 def save_last(state: dict[str, Any], folder: Path) -> None:
@@ -79,13 +98,33 @@ def save_last(state: dict[str, Any], folder: Path) -> None:
     Raises:
         InputError: if the file cannot be written.
     """
-    with atomic_write(folder / LAST) as temporary, temporary.open("wb") as file:
+    with atomic_write(folder / LAST, durable=True) as temporary:
         try:
-            torch.save(state, file)
+            torch.save(state, temporary)
         except RuntimeError as error:
             raise InputError(f"cannot write {folder / LAST}; is the disk full? ({error})") from None
-        file.flush()
-        os.fsync(file.fileno())
+
+
+def save_curve(curve: list[dict[str, float]], folder: Path) -> None:
+    """Replace the curve of a member, which has one row for each epoch, by `curve`; without any, remove the file.
+
+    The state of a training contains its curve. To survive a kill between the two files, write the state first, and
+    write the curve again when the training resumes.
+    """
+    if curve:
+        write_csv(pd.DataFrame(curve), folder / CURVE, durable=True)
+    else:
+        remove(folder / CURVE)
+
+
+def read_curve(folder: Path) -> pd.DataFrame | None:
+    """Return the curve of a member, as strings, so that numbers keep their digits; None if it is missing or broken."""
+    try:
+        curve = pd.read_csv(folder / CURVE, dtype=str)
+    except (FileNotFoundError, ValueError):  # the errors of pandas are ValueErrors
+        return None
+    epochs = list(curve["epoch"]) if "epoch" in curve else []
+    return curve if epochs and epochs == [str(epoch + 1) for epoch in range(len(curve))] else None
 
 
 def load_last(folder: Path) -> dict[str, Any] | None:
@@ -103,7 +142,24 @@ def load_last(folder: Path) -> dict[str, Any] | None:
 
 
 def remove_unused(used: Collection[Path], root: Path) -> None:
-    """Remove all checkpoint folders in `root` that are not in `used`."""
-    for path in root.iterdir():
-        if path.is_dir() and path not in used:
-            remove(path)
+    """Mark the folders in `used` as published, and remove the other ones in `root` that hold no unpublished work.
+
+    Of those that hold any, such as an interrupted training of another experiment, the last `MAX_UNPUBLISHED` remain.
+    """
+    for folder in used:
+        (folder / PUBLISHED).touch()
+    others = sorted((path for path in root.iterdir() if path.is_dir() and path not in used), key=_modification_time)
+    unpublished = [path for path in others if _is_unpublished(path)]
+    dropped = unpublished[:-MAX_UNPUBLISHED]
+    for path in dropped:
+        print(f"removed {path}: it is the oldest of more than {MAX_UNPUBLISHED} interrupted trainings", flush=True)
+    for path in set(others) - set(unpublished) | set(dropped):
+        remove(path)
+
+
+def _is_unpublished(folder: Path) -> bool:
+    return not (folder / PUBLISHED).exists() and any((folder / name).exists() for name in (LAST, MODEL))
+
+
+def _modification_time(folder: Path) -> tuple[int, str]:
+    return folder.stat().st_mtime_ns, folder.name

@@ -1,5 +1,7 @@
 import os
+import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from cxr.core.errors import InputError
 from cxr.core.files import remove
 from cxr.models.members import Member
 from cxr.models.model_file import load_model
+from cxr.training.checkpoints import MODEL as MODEL_FILE
 from cxr.training.checkpoints import training_lock
 from stages import train
 from tests.fixtures.planted import MODEL, write_planted, write_planted_params
@@ -73,6 +76,72 @@ def test_only_a_new_member_is_trained(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
+def test_the_curves_have_a_row_for_each_epoch_so_far(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_planted_params(folder, seeds=[1, 2], epochs=2)
+    seen: list[list[str]] = []
+    monkeypatch.setattr(train, "print_epoch", lambda *_: seen.append(rows_of(folder / "data/curves.csv")))
+    train.main()
+    final = rows_of(folder / "data/curves.csv")
+    assert [row.split(",")[:2] for row in final[1:]] == [
+        ["test_resnet-1", "1"],
+        ["test_resnet-1", "2"],
+        ["test_resnet-2", "1"],
+        ["test_resnet-2", "2"],
+    ]
+    assert seen == [final[: 2 + epoch] for epoch in range(4)]
+
+
+def rows_of(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_resumes_after_another_experiment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_planted_params(folder, seeds=[1, 2], epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "print_epoch", interrupt_in_second_member(folder))
+        with pytest.raises(KeyboardInterrupt):
+            train.main()
+    write_planted_params(folder, epochs=1)
+    train.main()
+    capsys.readouterr()
+    write_planted_params(folder, seeds=[1, 2], epochs=2)
+    train.main()
+    started = [line for line in capsys.readouterr().out.splitlines() if "from epoch" in line]
+    assert len(started) == 1, "the first member was finished"
+    assert started[0].startswith("test_resnet, seed 2")
+    assert started[0].endswith("from epoch 2")
+
+
+def interrupt_in_second_member(folder: Path) -> Callable[..., None]:
+    """Return a replacement of `print_epoch` that raises after the first epoch of the second member."""
+
+    def interrupt(*_: object) -> None:
+        if "test_resnet-2" in (folder / "data/curves.csv").read_text(encoding="utf-8"):
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["model.safetensors", "curve.csv"])
+def test_a_broken_file_of_a_finished_training_is_not_published(
+    folder: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_planted_params(folder, epochs=1)
+    train.main()
+    before = outputs(folder)
+    (path,) = (folder / "checkpoints").glob(f"*/{name}")
+    path.write_bytes(path.read_bytes()[:-100] if name == MODEL_FILE else b"")
+    train.main()
+    assert re.search(rf"warning: .*{name} .* this network is trained again", capsys.readouterr().err)
+    assert outputs(folder) == before
+    assert (path.parent / MODEL_FILE).read_bytes() == before["test_resnet-1.safetensors"]
+
+
+@pytest.mark.slow
 def test_changed_data_starts_training_again(folder: Path) -> None:
     write_planted_params(folder, epochs=1)
     train.main()
@@ -93,10 +162,13 @@ def test_a_killed_training_resumes_and_ends_with_the_same_bytes(folder: Path) ->
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert not (folder / "data/models").exists()
+    rows_when_killed = (folder / "data/curves.csv").read_bytes()
+    assert pd.read_csv(folder / "data/curves.csv")["epoch"].tolist() == [1, 2]
     resumed, _ = start_training(folder).communicate()
     assert "from epoch 3" in resumed
     assert "epoch   2" not in resumed
     interrupted = outputs(folder)
+    assert interrupted["curves.csv"].startswith(rows_when_killed)
     for path in (folder / "checkpoints").iterdir():
         remove(path)
     _, err = start_training(folder).communicate()

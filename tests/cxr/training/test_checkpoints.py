@@ -54,6 +54,44 @@ def test_unused_folders_are_removed(tmp_path: Path) -> None:
     assert (tmp_path / ".lock").is_file()
 
 
+def test_folders_with_unpublished_work_are_kept_up_to_a_limit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "MAX_UNPUBLISHED", 2)
+    folders = [checkpoints.create_folder(tmp_path, Member("net", seed), {"seed": seed}) for seed in range(5)]
+    used, published, oldest, unfinished, finished = folders
+    for age, folder in enumerate((finished, unfinished, oldest)):
+        (folder / (checkpoints.MODEL if folder == finished else checkpoints.LAST)).touch()
+        os.utime(folder, (1_000_000 - age, 1_000_000 - age))
+    (published / checkpoints.MODEL).touch()
+    (published / checkpoints.PUBLISHED).touch()
+    checkpoints.remove_unused([used], tmp_path)
+    assert set(tmp_path.iterdir()) == {used, unfinished, finished}
+    out = capsys.readouterr().out
+    assert out.startswith(f"removed {oldest}: ")
+    assert out.count("\n") == 1
+    checkpoints.remove_unused([finished], tmp_path)
+    checkpoints.remove_unused([unfinished], tmp_path)
+    assert set(tmp_path.iterdir()) == {unfinished}, "the others are published"
+
+
+def test_the_curve_is_rewritten_from_the_state(tmp_path: Path) -> None:
+    curve = [{"epoch": 1, "lr": 0.1 + 0.2}, {"epoch": 2, "lr": 1e-7}]
+    checkpoints.save_curve(curve, tmp_path)
+    read = checkpoints.read_curve(tmp_path)
+    assert read is not None
+    assert read.to_dict("list") == {"epoch": ["1", "2"], "lr": ["0.30000000000000004", "1e-07"]}
+    checkpoints.save_curve([], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"epoch,lr\n", b"lr\n1\n", b"epoch,lr\n1,0\n3,0\n", b'epoch\n"1'])
+def test_a_broken_curve_is_none(tmp_path: Path, content: bytes) -> None:
+    assert checkpoints.read_curve(tmp_path) is None
+    (tmp_path / checkpoints.CURVE).write_bytes(content)
+    assert checkpoints.read_curve(tmp_path) is None
+
+
 def test_a_full_disk_is_reported_and_the_last_state_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints.save_last({"epoch": 1}, tmp_path)
 
