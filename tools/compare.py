@@ -25,7 +25,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cxr.core.errors import InputError, run_as_script, warn
-from cxr.core.files import atomic_write
 from cxr.core.labels import CLASSES, label_matrix
 from cxr.evaluation.bootstrap import (
     ALPHA,
@@ -38,6 +37,7 @@ from cxr.evaluation.bootstrap import (
 from cxr.evaluation.class_values import MEANS, with_means
 from cxr.evaluation.metrics import Labels, positives
 from cxr.evaluation.ranking import auroc_and_average_precision
+from tools.output_file import check_output_file, output_file
 from tools.revisions import WORKSPACE, TestSet, read_test_set, shared_images
 
 SEED = 1
@@ -175,7 +175,7 @@ def plot_differences(comparison: Comparison, a: TestSet, b: TestSet, path: Path)
     axes.set_yticks(range(len(table)), names)
     axes.set_xlabel(f"AUROC of {b} − AUROC of {a}, 95 % intervals")
     axes.set_title(fill(conclusion(comparison, a, b), 80), fontsize="medium")
-    with atomic_write(path) as temporary:
+    with output_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
 
 
@@ -204,7 +204,7 @@ def check(args: argparse.Namespace) -> None:
     """Check the arguments.
 
     Raises:
-        InputError: if there are too few bootstrap samples, or the plot is not a PNG.
+        InputError: if there are too few bootstrap samples, or the plot is not a PNG or cannot be written.
     """
     if args.bootstrap_samples < MIN_BOOTSTRAP_SAMPLES:
         raise InputError(
@@ -213,6 +213,8 @@ def check(args: argparse.Namespace) -> None:
         )
     if args.plot and args.plot.suffix.lower() != ".png":
         raise InputError(f"--plot {args.plot}: only PNG is supported; use a name that ends in .png")
+    if args.plot:
+        check_output_file("--plot", args.plot)
 
 
 def main() -> None:

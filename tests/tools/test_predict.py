@@ -303,8 +303,11 @@ def test_networks_of_two_image_sizes_are_rejected(
         (["images", "--batch-size", "0"], "--batch-size 0: must be at least 1"),
         (["images", "--class", "Mass"], "--class Mass: .*--saliency-maps DIR"),
         (["images", "--csv", "images"], "--csv images: this is a folder"),
+        (["images", "--csv", "params.yaml/a.csv"], "--csv: params.yaml is not a folder that can be written to"),
+        (["images", "--csv", "a.csv", "--json", "./a.csv"], "--csv a.csv: --json names the same file"),
         (["images", "--json", "images/00000003_000.png"], "--json .*: this is one of the images"),
         (["images", "--saliency-maps", "params.yaml"], "--saliency-maps params.yaml: this is a file"),
+        (["images", "--saliency-maps", "params.yaml/maps"], "--saliency-maps: .*/params.yaml is not a folder"),
     ],
 )
 def test_wrong_arguments_are_reported_before_any_work(
@@ -328,6 +331,70 @@ def test_files_folders_and_patterns_name_each_image_once(tmp_path: Path, monkeyp
     assert found(".") == ["[1].png", "a.JPG", "b.png", "sub/c.dcm", "sub/d"]
     assert found("b.png", ".", "sub/e.txt") == ["b.png", "[1].png", "a.JPG", "sub/c.dcm", "sub/d", "sub/e.txt"]
     assert found("**/*.dcm", "[1].png", str(tmp_path / "*.png")) == ["sub/c.dcm", "[1].png", str(tmp_path / "b.png")]
+
+
+def test_looping_links_are_named_and_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "sub/deep/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    # Two links: if they were followed, there would be 2 ** 40 paths.
+    for name in ("sub/loop", "sub/again"):
+        (tmp_path / name).symlink_to("..")
+    (tmp_path / "itself.png").symlink_to("itself.png")
+    (tmp_path / "sub/nowhere.png").symlink_to("nonesuch")
+    files = ["a.png", "itself.png", "sub/deep/b.png", "sub/nowhere.png"]
+    for pattern in (".", "**/*.png", str(tmp_path / "**/*.png"), "**/**/*.png", "**"):
+        found = [os.path.relpath(path) for path in find_files([pattern])]
+        assert found == files
+        assert "warning: " in (printed := capsys.readouterr().err)
+        assert "sub/loop: a link to a folder is not followed; give it as an input" in printed
+    assert [str(path) for path in find_files(["itself.png", "sub/loop/*.png"])] == ["itself.png", "sub/loop/a.png"]
+    assert all(isinstance(read_image(tmp_path / name, 32), Failure) for name in ("itself.png", "sub/nowhere.png"))
+
+
+ODD_NAMES = tuple(
+    f"{name}.png" for name in ("=cmd|'a'!A1", "+1", "-1", "@a", "\t=1", " =1", 'a\nb,"c', "\x1b[2Ja", "\udcff")
+)
+
+
+def test_odd_names_are_escaped_in_every_form_of_output(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = (project / "images" / names_of(project)[0]).read_bytes()
+    for name in ODD_NAMES:
+        (tmp_path / name).write_bytes(image)
+    (tmp_path / "\x1b[3J.png").write_bytes(b"")
+    shutil.copytree(project / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    for args in (["."], [".", "--csv", "a.csv", "--json", "a.json"]):
+        with pytest.raises(InputError, match=f"1 of {len(ODD_NAMES) + 1} files"):
+            predict_here(monkeypatch, *args)
+    predict_here(monkeypatch, "\udcff.png", "a\nb*")
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err
+    assert "warning: \\x1b[3J.png: " in printed.err
+    assert printed.out.count("\\udcff.png") == printed.out.count("a\\nb") == 2
+    names = list(pd.read_csv(tmp_path / "a.csv", dtype=str)["file"])
+    assert not any(name.startswith(("=", "+", "-", "@", "\t", " ")) for name in names)
+    assert [name for name in names if not (tmp_path / name).is_file()] == ["\\udcff.png"]
+    assert len(set(names)) == len(ODD_NAMES)
+    assert {one["file"] for one in json.loads((tmp_path / "a.json").read_text())["images"]} == set(ODD_NAMES)
+
+
+def test_predictions_for_standard_output_are_not_mixed_with_the_summary(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images = [Path("images") / name for name in names_of(project)[:3]]
+    for option in ("--csv", "--json"):
+        predict_here(monkeypatch, *images, option, "/dev/stdout")
+        printed = capfd.readouterr()
+        assert printed.err.startswith("3 images")
+        predict_here(monkeypatch, *images, option, tmp_path / "file")
+        assert printed.out == (tmp_path / "file").read_text()
+        capfd.readouterr()
 
 
 def photo() -> NDArray[np.uint8]:

@@ -24,6 +24,7 @@ import torch
 from cxr.core.errors import InputError
 from cxr.core.files import sha256
 from tools.export.metadata import build_metadata
+from tools.output_file import check_output_file
 from tools.predict.ensemble import Ensemble, load_ensemble
 from tools.predict.output import NOT_CLINICAL
 
@@ -52,13 +53,12 @@ def check_arguments(models: Sequence[Path], output: Path) -> None:
     """Check for errors that would otherwise occur only after the export.
 
     Raises:
-        InputError: if a package is missing, or `output` is a folder or one of `models`.
+        InputError: if a package is missing, or `output` cannot be written or is one of `models`.
     """
     missing = [name for name in REQUIRED if find_spec(name) is None]
     if missing:
         raise InputError(f"{', '.join(missing)} must be installed: pip install -r requirements-export.txt")
-    if output.is_dir():
-        raise InputError(f"--output {output}: this is a folder; give a file")
+    check_output_file("--output", output)
     if output.resolve() in {model.resolve() for model in models}:
         raise InputError(f"--output {output}: this is one of the model files; give another file")
 

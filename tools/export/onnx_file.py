@@ -17,8 +17,8 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cxr.core.errors import InputError, warn
-from cxr.core.files import atomic_write
 from tools.export.graph import EnsembleModule
+from tools.output_file import output_file
 from tools.phantom.exam import Exam
 from tools.phantom.radiograph import render
 from tools.predict.ensemble import Ensemble
@@ -45,7 +45,7 @@ def write_onnx(ensemble: Ensemble, metadata: Mapping[str, str], path: Path) -> f
             probabilities. `path` is then unchanged.
     """
     check_size(ensemble)
-    with atomic_write(path) as temporary:
+    with output_file(path) as temporary:
         temporary.touch()  # fails at once if the folder is not writable
         # Exporting takes a third less time without gradients.
         module = EnsembleModule(ensemble).eval().requires_grad_(requires_grad=False)

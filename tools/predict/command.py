@@ -14,6 +14,7 @@ Not for clinical use.
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,9 +24,10 @@ from cxr.core.errors import InputError, warn
 from cxr.core.files import write_csv, write_json
 from cxr.core.labels import CLASSES
 from cxr.models.device import init_device
+from tools.output_file import check_output_file, is_standard_output, output_file
 from tools.predict.ensemble import Ensemble, load_ensemble
 from tools.predict.inputs import find_files
-from tools.predict.output import column_width, format_line, format_table, summary, to_json, to_table
+from tools.predict.output import column_width, format_line, format_table, printable, summary, to_json, to_table
 from tools.predict.overlays import OverlayFolder
 from tools.predict.predicting import Prediction, SaliencyOptions, predict_files
 from tools.predict.reading import Failure
@@ -74,11 +76,18 @@ def check_arguments(args: argparse.Namespace, files: Sequence[Path]) -> None:
         raise InputError(f"--batch-size {args.batch_size}: must be at least 1")
     if args.only and not args.saliency_maps:
         raise InputError(f"--class {args.only}: selects saliency maps; add --saliency-maps DIR")
-    inputs = {file.resolve() for file in files}
-    for option, path in (("--csv", args.csv), ("--json", args.json)):
-        if path and (path.is_dir() or path.resolve() in inputs):
-            kind = "a folder" if path.is_dir() else "one of the images"
-            raise InputError(f"{option} {path}: this is {kind}; give another file")
+    inputs = {os.path.realpath(file) for file in files}
+    for option, path in _outputs(args):
+        check_output_file(option, path, allow_special=True)
+        if os.path.realpath(path) in inputs:
+            raise InputError(f"{option} {path}: this is one of the images; give another file")
+    if args.csv and args.json and os.path.realpath(args.csv) == os.path.realpath(args.json):
+        raise InputError(f"--csv {args.csv}: --json names the same file; give another file")
+
+
+def _outputs(args: argparse.Namespace) -> list[tuple[str, Path]]:
+    """Return the options that write a file and are given, with their paths."""
+    return [(option, path) for option, path in (("--csv", args.csv), ("--json", args.json)) if path]
 
 
 def main() -> None:
@@ -96,11 +105,14 @@ def main() -> None:
         raise InputError(f"--class {args.only}: the networks were trained without labels of this class")
     results = predict_files(files, ensemble, args.batch_size, saliency)
     predictions, failures = collect(results, files, ensemble, print_each=not (args.csv or args.json))
+    is_printed = any(is_standard_output(path) for _, path in _outputs(args))
     if args.csv:
-        write_csv(to_table(predictions), args.csv)
+        with output_file(args.csv) as path:
+            write_csv(to_table(predictions), path)
     if args.json:
-        write_json(to_json(predictions, failures, ensemble), args.json)
-    print(summary(predictions, failures, ensemble))
+        with output_file(args.json) as path:
+            write_json(to_json(predictions, failures, ensemble), path)
+    print(summary(predictions, failures, ensemble), file=sys.stderr if is_printed else sys.stdout)
     if failures:
         raise InputError(f"{len(failures):,} of {len(files):,} files cannot be read: see the warnings above")
 
@@ -115,7 +127,7 @@ def collect(
         if isinstance(item, Failure):
             failures.append(item)
             with tqdm.external_write_mode():
-                warn(f"{item.file}: {item.reason}")
+                warn(f"{printable(item.file)}: {printable(item.reason)}")
         else:
             predictions.append(item)
             if print_each:

@@ -1,10 +1,12 @@
 """Expansion of the files, folders and patterns on the command line to image files."""
 
-from collections.abc import Iterable
-from glob import glob
+import os
+from collections.abc import Iterable, Iterator
+from glob import escape, glob
 from pathlib import Path
 
-from cxr.core.errors import InputError
+from cxr.core.errors import InputError, warn
+from tools.predict.output import printable
 
 # DICOM files often have no suffix.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", "")
@@ -14,33 +16,56 @@ def find_files(inputs: Iterable[str]) -> list[Path]:
     """Return the image files of `inputs`, each once: in the order of `inputs`, then sorted by path.
 
     A file may have any suffix, a folder stands for all files below it with one of `SUFFIXES`, and a pattern follows
-    the rules of the shell (`**` matches any number of folders). Hidden files in folders are skipped.
+    the rules of the shell (`**` matches any number of folders). Hidden files in folders are skipped. Links to folders
+    below a folder or `**` are not followed, since they may form loops: a warning names them.
 
     Raises:
         InputError: if one of `inputs` matches no image file.
     """
-    found: dict[Path, Path] = {}
+    found: dict[str, Path] = {}
     for name in inputs:
         for path in _matching_files(name):
-            found.setdefault(path.resolve(), path)
+            # Unlike Path.resolve, realpath accepts links that form a loop; reading such a file is a failure later.
+            found.setdefault(os.path.realpath(path), path)
     return list(found.values())
 
 
 def _matching_files(name: str) -> list[Path]:
     # A file name may contain brackets, so an existing file takes precedence over a pattern.
-    matches = [name] if Path(name).exists() else sorted(glob(name, recursive=True))  # noqa: PTH207 (may be absolute)
+    matches = [name] if os.path.lexists(name) else sorted({str(Path(match)) for match in _matches(name)})
     paths = [Path(match) for match in matches]
     files = [file for path in paths for file in (_files_in(path) if path.is_dir() else [path])]
     if not files:
         kinds = ", ".join(filter(None, SUFFIXES))
         problem = f"it contains no image ({kinds}, or no suffix)" if paths else "there is no such file or folder"
-        raise InputError(f"{name}: {problem}; give image files, folders or quoted patterns")
+        raise InputError(f"{printable(name)}: {problem}; give image files, folders or quoted patterns")
     return files
 
 
+def _matches(pattern: str) -> Iterator[str]:
+    """Yield the paths that match `pattern`; unlike `glob`, do not follow links below `**`, which may form loops."""
+    before, found, after = f"/{pattern}/".partition("/**/")
+    if not found:
+        yield from glob(pattern)  # noqa: PTH207 (may be absolute)
+        return
+    for start in glob(f"{before}/"[1:] or "./"):  # noqa: PTH207
+        for folder in _folders_below(Path(start)):
+            yield from _matches(f"{escape(str(folder))}/{after.rstrip('/') or '*'}")
+
+
 def _files_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and _is_image(path.relative_to(folder)))
+    """Return the files below `folder` with one of `SUFFIXES`; links that lead nowhere are among them."""
+    files = (path for below in _folders_below(folder) for path in below.iterdir() if not path.is_dir())
+    return sorted(path for path in files if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+def _folders_below(folder: Path) -> Iterator[Path]:
+    """Yield `folder` and all folders below it, without hidden ones and links."""
+    pending = [folder]
+    while pending:
+        yield (below := pending.pop())
+        folders = [path for path in below.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        pending += [path for path in folders if not path.is_symlink()]
+        for path in folders:
+            if path.is_symlink():
+                warn(f"{printable(path)}: a link to a folder is not followed; give it as an input")

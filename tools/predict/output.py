@@ -16,15 +16,33 @@ from tools.predict.reading import Failure
 
 NOT_CLINICAL = "Not for clinical use."
 SYNTHETIC = "Trained on synthetic images: these probabilities are meaningless for real radiographs."
+# As OWASP lists them under CSV injection.
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _PATH_WIDTH = 60  # characters of a path in a line; longer ones are cut at the start
 _MOST_PROBABLE = 3  # classes in a line, for networks without thresholds
+
+
+def printable(text: object) -> str:
+    r"""Return `text` on one line: control characters and bytes that are not UTF-8 become escapes (`\n`, `\udcff`)."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(text))
+
+
+def csv_name(file: Path) -> str:
+    r"""Return the name of an image in a CSV file.
+
+    A relative path that a spreadsheet would take for a formula gets the prefix `./`, so it still names the file. Bytes
+    that are not UTF-8 become escapes such as `\udcff`.
+    """
+    name = str(file)
+    prefix = "./" if name.lstrip().startswith(_FORMULA) or name[0].isspace() else ""
+    return prefix + name.encode(errors="backslashreplace").decode()
 
 
 def format_table(prediction: Prediction, ensemble: Ensemble) -> str:
     """Return one image's table of the 15 classes; `*` marks predicted positives."""
     thresholds = ensemble.thresholds
-    notes = [*_warnings(prediction), *(f"saliency map: {path}" for path in prediction.saliency_maps)]
-    lines = [str(prediction.file), *(f"  {note}" for note in notes)]
+    notes = [*_warnings(prediction), *(f"saliency map: {printable(path)}" for path in prediction.saliency_maps)]
+    lines = [printable(prediction.file), *(f"  {note}" for note in notes)]
     lines.append(f"  {'':<20}{'probability':>11}{'threshold':>11}")
     for name, probability, is_predicted in zip(CLASSES, prediction.probabilities, prediction.is_predicted, strict=True):
         threshold = thresholds[name] if thresholds else None
@@ -41,7 +59,7 @@ def format_line(prediction: Prediction, ensemble: Ensemble, width: int) -> str:
     classes = [f"{CLASSES[column]} {prediction.probabilities[column]:.2f}" for column in columns]
     return "  ".join(
         [
-            f"{_shorten(str(prediction.file)):<{width}}",
+            f"{_shorten(printable(prediction.file)):<{width}}",
             ", ".join(classes) or "no predicted positives",
             *_warnings(prediction),
         ]
@@ -50,7 +68,7 @@ def format_line(prediction: Prediction, ensemble: Ensemble, width: int) -> str:
 
 def column_width(files: Iterable[Path]) -> int:
     """Return the width of the column of `files` in the lines of `format_line`."""
-    return max(len(_shorten(str(file))) for file in files)
+    return max(len(_shorten(printable(file))) for file in files)
 
 
 def summary(predictions: Sequence[Prediction], failures: Sequence[Failure], ensemble: Ensemble) -> str:
@@ -74,7 +92,8 @@ def summary(predictions: Sequence[Prediction], failures: Sequence[Failure], ense
 def to_table(predictions: Sequence[Prediction]) -> pd.DataFrame:
     """Return one row for each image: file, the 15 probabilities, predicted positives and warnings (joined by `|`)."""
     rows = [
-        [str(one.file), *one.probabilities, "|".join(_positives(one)), "|".join(one.warnings)] for one in predictions
+        [csv_name(one.file), *one.probabilities, *("|".join(words) for words in (_positives(one), one.warnings))]
+        for one in predictions
     ]
     return pd.DataFrame(rows, columns=["file", *CLASSES, "predicted_positive", "warnings"])
 
@@ -110,7 +129,7 @@ def _positives(prediction: Prediction) -> list[str]:
 
 
 def _warnings(prediction: Prediction) -> list[str]:
-    return [f"warning: {warning}" for warning in prediction.warnings]
+    return [f"warning: {printable(warning)}" for warning in prediction.warnings]
 
 
 def _shorten(path: str) -> str:

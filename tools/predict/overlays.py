@@ -1,5 +1,6 @@
 """PNG files of saliency maps over images."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxr.core.errors import InputError
-from cxr.core.files import atomic_write
+from cxr.core.files import atomic_write, is_special
 from cxr.reporting.overlay import overlay
 from cxr.reporting.plots import file_name
+from tools.output_file import check_output_folder
 from tools.predict.reading import InputImage
 
 
@@ -24,12 +26,13 @@ class OverlayFolder:
         """Check the folder.
 
         Raises:
-            InputError: if it is a file.
+            InputError: if it is a file, or cannot be created.
         """
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--saliency-maps {folder}: this is a file; give a folder")
+        check_output_folder("--saliency-maps", folder)
         self._folder = folder
-        self._taken = {path.resolve() for path in inputs}
+        self._taken = {os.path.realpath(path) for path in inputs}
 
     def write(self, image: InputImage, name: str, saliency: NDArray[np.float64]) -> Path:
         """Write the overlay of the class `name` and return its path.
@@ -46,8 +49,8 @@ class OverlayFolder:
 
     def _unused_path(self, stem: str) -> Path:
         path, number = self._folder / f"{stem}.png", 1
-        while path.resolve() in self._taken:
+        while os.path.realpath(path) in self._taken or is_special(path):
             number += 1
             path = self._folder / f"{stem}-{number}.png"
-        self._taken.add(path.resolve())
+        self._taken.add(os.path.realpath(path))
         return path

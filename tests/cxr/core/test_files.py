@@ -137,3 +137,14 @@ def test_text_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> N
     (tmp_path / "file").write_bytes("a é".encode(encoding))
     with pytest.raises(InputError, match="file is not text in UTF-8; save it in this encoding"):
         read_utf8(tmp_path / "file")
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(InputError, match=f"{name} is a device or pipe, not a file"):
+            write_json({}, tmp_path / name)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "pipe").is_fifo()
+    assert files_in(tmp_path) == {"pipe", "link"}
