@@ -107,6 +107,8 @@ def test_the_size_of_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     found = found_in(images)
     monkeypatch.setattr(near_duplicates, "CHUNK_PIXELS", 3 * 96 * 96)
     monkeypatch.setattr(near_duplicates, "HASHES_PER_STEP", 2)
+    monkeypatch.setattr(near_duplicates, "IMAGES_PER_BATCH", 3)
+    monkeypatch.setattr(near_duplicates, "PAIRS_PER_STEP", 1)
     pd.testing.assert_frame_equal(found_in(images), found)
 
 
@@ -126,6 +128,31 @@ def test_candidates_are_those_of_a_slow_search() -> None:
     fast = {(int(a), int(b)) for pairs in near_duplicates.candidates(hashes, split_of) for a, b in pairs}
     assert fast == slow
     assert len(slow) > 50
+
+
+def test_the_features_of_look_alike_images_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = make_images()
+    monkeypatch.setattr(near_duplicates, "MAX_DISTANCE", 64)  # so that every pair is a candidate
+    monkeypatch.setattr(near_duplicates, "CHUNK_PIXELS", 4 * 96 * 96)
+    computed, original = [], near_duplicates._spectra
+
+    def counted(chunk: Images) -> NDArray[np.float32]:
+        computed.append(len(chunk))
+        return original(chunk)
+
+    monkeypatch.setattr(near_duplicates, "_spectra", counted)
+    found_in(images)
+    # Once for its hash, then once in each comparison of its split with another.
+    assert sum(computed) == 3 * len(images)
+
+
+def test_the_search_among_images_that_look_alike_stops_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(near_duplicates, "MAX_CANDIDATES", 100)
+    hashes, split_of = np.full(40, 5, np.uint64), np.array(SPLIT_OF_EACH, object)
+    assert sum(map(len, near_duplicates.candidates(hashes, split_of))) == 100
+    assert "warning: the search for near-duplicates stopped after 100 pairs" in capsys.readouterr().err
 
 
 def test_20_000_hashes_take_seconds() -> None:
