@@ -5,14 +5,11 @@ Writes: `data/images.npy` (uint8 [images, image_size, image_size], rows in the o
 Run: `python -m stages.resize`
 """
 
-import lzma
 import os
 import shutil
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +21,7 @@ from cxr.core.params import read_params
 from cxr.core.paths import IMAGES, SAMPLE
 from cxr.core.prefetch import prefetch_map
 from cxr.core.tables import read_sample
-from cxr.images.decode import decode_and_resize
+from cxr.images.decode import decode_and_resize, image_errors
 from cxr.images.params import ResizeParams
 from cxr.images.raw_images import RawImages
 
@@ -77,9 +74,10 @@ def write_images(names: list[str], decode: Callable[[str], ImageOrError], size: 
 
 def _decode(images: RawImages, size: int, name: str) -> ImageOrError:
     try:
-        return decode_and_resize(images.read(name), size)
-    except (ValueError, OSError, EOFError, RuntimeError, BadZipFile, zlib.error, lzma.LZMAError) as error:
-        return ValueError(str(error))
+        with image_errors():
+            return decode_and_resize(images.read(name), size)
+    except ValueError as error:
+        return error
 
 
 def _check_disk_space(needed: int, path: Path) -> None:

@@ -12,9 +12,10 @@ from isal import isal_zlib
 from numba import njit
 from numpy.typing import NDArray
 
+from cxr.images.limits import check_size
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">II5B")  # width, height, bit depth, color type, compression, filter, interlacing
-_MAX_SIDE = 8192  # pixels
 _LANES = 32  # rows that are unfiltered together; 16 and 64 are slower
 
 
@@ -24,13 +25,14 @@ def decode_gray_png(file: bytes) -> NDArray[np.uint8] | None:
     The checksum of every chunk is verified.
 
     Raises:
-        ValueError: if the file is damaged.
+        ValueError: if the file is damaged, or exceeds the limits of `cxr.images.limits`.
     """
     if file[:8] != _SIGNATURE or file[12:16] != b"IHDR" or len(file) < 33:
         return None
     width, height, *kind = _HEADER.unpack_from(file, 16)
-    if kind != [8, 0, 0, 0, 0] or not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
+    if kind != [8, 0, 0, 0, 0]:
         return None
+    check_size(width, height)
     size = height * (width + 1)
     try:
         filtered = isal_zlib.decompressobj().decompress(b"".join(_pixel_chunks(file)), size)

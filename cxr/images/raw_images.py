@@ -5,6 +5,8 @@ from typing import Self
 from zipfile import BadZipFile, ZipFile
 
 from cxr.core.errors import InputError
+from cxr.core.files import open_file
+from cxr.images.limits import MAX_BYTES
 
 
 class RawImages:
@@ -52,9 +54,11 @@ class RawImages:
 
         Raises:
             KeyError, FileNotFoundError: if there is no such file.
+            InputError: if it is not a regular file, or larger than `MAX_BYTES`.
         """
         if name in self._files or "/" in name:
-            return self._files.get(name, self._raw_dir / name).read_bytes()
+            with open_file(self._files.get(name, self._raw_dir / name), MAX_BYTES) as file:
+                return file.read()
         archive, member = self._members[name]
         return archive.read(member)
 

@@ -14,12 +14,11 @@ demo, and of all of them inverted. The colour rule warns of none of 91 files as 
 112,120 original sizes in NIH's table, 5 are outside `ASPECT_RATIOS`.
 """
 
-from io import BytesIO
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cxr.images.decode import open_image
 from cxr.images.resize import resize
 
 COLOUR_LEVELS = 24
@@ -61,7 +60,7 @@ def contrast(pixels: NDArray[np.uint8]) -> float:
 
 def colour_fraction(file: bytes) -> float:
     """Return the fraction of an image file's pixels whose channels differ by more than `COLOUR_LEVELS`."""
-    with Image.open(BytesIO(file)) as image:
+    with open_image(file) as image:
         if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
             return 0.0
         # Draft mode decodes a JPEG at reduced size, several times faster.

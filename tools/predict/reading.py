@@ -1,6 +1,6 @@
 """Reading PNG, JPEG and DICOM files into the networks' input, with the functions of the resize stage."""
 
-from io import BytesIO
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from cxr.core.errors import InputError
-from cxr.images.decode import decode_gray_image
+from cxr.core.files import open_file
+from cxr.images.decode import decode_gray_image, image_errors, open_image
+from cxr.images.limits import MAX_BYTES
 from cxr.images.resize import resize
 from tools.predict.ood_checks import colour_warnings, shape_warnings
 
@@ -17,6 +19,8 @@ DICOM_SUFFIXES = (".dcm", ".dicom")
 DISPLAY_SIDE = 512  # pixels; small enough to keep hundreds of images in memory
 _NO_DISPLAY = np.empty((0, 0), np.uint8)
 _JPEG = b"\xff\xd8"
+# Returns the gray image of a file, uint8 [height, width], and the warnings that depend on the file format.
+Decoder = Callable[[bytes], tuple[NDArray[np.uint8], list[str]]]
 
 
 class InputImage(NamedTuple):
@@ -38,9 +42,10 @@ class Failure(NamedTuple):
 def read_image(path: Path, image_size: int, *, with_display: bool = False) -> InputImage | Failure:
     """Read the image at `path`; the other arguments and errors are those of `decode_image`."""
     try:
-        file = path.read_bytes()
-    except (OSError, MemoryError) as error:
-        return Failure(path, str(error) or type(error).__name__)
+        with image_errors(), open_file(path, MAX_BYTES) as opened:
+            file = opened.read()
+    except ValueError as error:
+        return Failure(path, str(error))
     return decode_image(file, path, image_size, with_display=with_display)
 
 
@@ -56,38 +61,42 @@ def decode_image(file: bytes, path: Path, image_size: int, *, with_display: bool
     Raises:
         InputError: if it is a DICOM file and pydicom is not installed.
     """
+    decode = _dicom_decoder() if is_dicom(file) or path.suffix.lower() in DICOM_SUFFIXES else _decode_png_or_jpeg
     try:
-        gray, warnings = _decode(file, path.suffix.lower() in DICOM_SUFFIXES)
-    except (ValueError, OSError, MemoryError) as error:
-        return Failure(path, str(error) or type(error).__name__)
-    pixels = resize(gray, image_size)
-    display = _thumbnail(gray) if with_display else _NO_DISPLAY
-    return InputImage(path, pixels, (*warnings, *shape_warnings(gray, pixels)), display)
+        with image_errors():
+            gray, warnings = decode(file)
+            pixels = resize(gray, image_size)
+            display = _thumbnail(gray) if with_display else _NO_DISPLAY
+            return InputImage(path, pixels, (*warnings, *shape_warnings(gray, pixels)), display)
+    except ValueError as error:
+        return Failure(path, str(error))
 
 
-def _decode(file: bytes, is_dicom: bool) -> tuple[NDArray[np.uint8], list[str]]:
-    """Return the gray image, and the warnings that depend on the file format."""
-    if is_dicom or file[128:132] == b"DICM":
-        return _read_dicom(file)
+def is_dicom(file: bytes) -> bool:
+    """Return whether the first 132 bytes of a file are those of a DICOM file."""
+    return file[128:132] == b"DICM"
+
+
+def _dicom_decoder() -> Decoder:
+    try:
+        from tools.predict.dicom import read_dicom  # noqa: PLC0415 (pydicom may be missing)
+    except ImportError:
+        raise InputError("DICOM files need pydicom: pip install -r requirements-predict.txt") from None
+    return read_dicom
+
+
+def _decode_png_or_jpeg(file: bytes) -> tuple[NDArray[np.uint8], list[str]]:
     gray = decode_gray_image(file)
     return (_apply_orientation(gray, file) if file.startswith(_JPEG) else gray), colour_warnings(file)
 
 
 def _apply_orientation(gray: NDArray[np.uint8], file: bytes) -> NDArray[np.uint8]:
     """Rotate or flip the image by the EXIF orientation of `file`, as image viewers do."""
-    with Image.open(BytesIO(file)) as image:
+    with open_image(file) as image:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     oriented = Image.fromarray(gray)
     oriented.getexif()[ExifTags.Base.Orientation] = orientation
     return np.asarray(ImageOps.exif_transpose(oriented))
-
-
-def _read_dicom(file: bytes) -> tuple[NDArray[np.uint8], list[str]]:
-    try:
-        from tools.predict.dicom import read_dicom  # noqa: PLC0415 (pydicom may be missing)
-    except ImportError:
-        raise InputError("DICOM files need pydicom: pip install -r requirements-predict.txt") from None
-    return read_dicom(file)
 
 
 def _thumbnail(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,6 +1,5 @@
 import io
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr.images.decode import decode_and_resize
+from cxr.images import decode
+from cxr.images.decode import decode_and_resize, decode_gray_image
+from tests.fixtures.radiographs import png_of_size
 
 
 def png(image: Image.Image) -> bytes:
@@ -80,14 +81,15 @@ def test_a_1_bit_png_is_black_and_white() -> None:
     ("file", "message"),
     [
         (b"", "an empty file"),
-        (b"<html>not found</html>", "not an image"),
-        (PNG[:20], "not an image|[Tt]runcated"),
+        (b"<html>not found</html>", "not a PNG or JPEG image"),
+        (PNG[:20], "damaged|[Tt]runcated"),
         (PNG[:60], "[Tt]runcated"),
+        (b"\xff\xd8\xff" + bytes(99), "damaged"),
         (PNG[: len(PNG) // 2], "[Tt]runcated|damaged"),
         (PNG.replace(b"IHDR", b"IHDX"), "."),
         (PNG[:29] + bytes(4) + PNG[33:], "."),
     ],
-    ids=["empty", "html", "20 bytes", "60 bytes", "half", "chunk name", "header's CRC"],
+    ids=["empty", "html", "20 bytes", "60 bytes", "jpeg", "half", "chunk name", "header's CRC"],
 )
 def test_a_damaged_file_is_a_value_error(file: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -122,11 +124,61 @@ def test_any_bytes_give_pixels_or_a_value_error(junk: bytes, position: int, cut:
     assert pixels.shape == (32, 32)
 
 
-def test_an_image_of_too_many_pixels_is_rejected() -> None:
-    header = struct.pack(">4sIIBBBBB", b"IHDR", 60_000, 60_000, 8, 0, 0, 0, 0)
-    bomb = PNG[:12] + header + struct.pack(">I", zlib.crc32(header)) + PNG[33:]
-    with pytest.raises(ValueError, match="exceeds limit"):
-        decode_and_resize(bomb, 32)
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["GIF", "TIFF", "WEBP", "BMP", "ICO", "PCX", "JPEG2000", "EPS", "AVIF", "PPM"])
+def test_other_formats_are_refused(form: str) -> None:
+    file = encoded(Image.fromarray(GRAY), form)
+    with pytest.raises(ValueError, match=r"^not a PNG or JPEG image$"):
+        decode_and_resize(file, 32)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_gives_the_pixels_of_pillow(mode: str) -> None:
+    file = encoded(Image.fromarray(GRAY).convert(mode), "JPEG", quality=95)
+    with Image.open(io.BytesIO(file)) as image:
+        assert np.array_equal(decode_gray_image(file), np.asarray(image.convert("L")))
+
+
+@pytest.mark.parametrize("color_type", [0, 2, 6])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    # Image.open warns of the last one, which would be a second message.
+    [(60_000, 60_000), (1, 67_000_000), (20_001, 1), (8192, 8193), (9500, 9500)],
+)
+def test_a_png_of_too_many_pixels_is_rejected(width: int, height: int, color_type: int) -> None:
+    with pytest.raises(ValueError, match=f"^{width:,} x {height:,} pixels are too many for a radiograph"):
+        decode_and_resize(png_of_size(width, height, color_type), 32)
+
+
+def test_a_jpeg_of_too_many_pixels_is_rejected() -> None:
+    file = bytearray(encoded(Image.fromarray(GRAY), "JPEG"))
+    start = file.index(b"\xff\xc0") + 5  # PNG and JPEG store big-endian sizes; here: height, width
+    file[start : start + 4] = struct.pack(">HH", 60_000, 50_000)
+    with pytest.raises(ValueError, match=r"^50,000 x 60,000 pixels are too many for a radiograph"):
+        decode_and_resize(bytes(file), 32)
+
+
+@pytest.mark.parametrize(("height", "width"), [(20_000, 1), (1, 20_000), (8192, 8192)])
+def test_an_image_at_the_limits_is_decoded(height: int, width: int) -> None:
+    pixels = np.full((height, width), 77, np.uint8)
+    assert np.array_equal(decode_and_resize(png(Image.fromarray(pixels)), 32), np.full((32, 32), 77))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError("a\nb"), KeyError("x"), ZeroDivisionError()])
+def test_whatever_a_decoder_raises_is_a_value_error_of_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_: bytes) -> None:
+        raise error
+
+    monkeypatch.setattr(decode, "decode_gray_png", fail)
+    with pytest.raises(ValueError, match=r"^(damaged: .+|too little memory to decode it)$"):
+        decode_and_resize(PNG, 32)
 
 
 @pytest.mark.real_data
