@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.data import ROOT, write_params, write_training_data
 from benchmarks.timing import print_machine
+from cxr.core.paths import IMAGES_DESCRIPTION
 
 PRESET = ROOT / "presets/nih-40k.yaml"
 EPOCHS = 50
@@ -79,7 +80,7 @@ def compare_runs(folder: Path, *, toy: bool) -> None:
 
 def write_classic_project(folder: Path, train: int, val: int, *, toy: bool, epochs: int = EPOCHS) -> None:
     """Write the parameters, and the data if they are missing."""
-    if not (folder / "data/images.npy").exists():
+    if not (folder / IMAGES_DESCRIPTION).exists():
         write_training_data(folder, train, val, 32 if toy else 300)
     small: dict[str, Any] = {"models": ["test_resnet"], "batch_size": 16, "threads": 1} if toy else {}
     write_params(folder, PRESET, weights="none", epochs=epochs, **small)

@@ -9,7 +9,9 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from cxr.core.image_array import write_description
 from cxr.core.labels import CLASSES
+from cxr.core.paths import IMAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 ORIGINALS = ROOT.parent / "shared/nih-originals/images"
@@ -44,7 +46,7 @@ def sample_table(images: int) -> pd.DataFrame:
 
 
 def write_training_data(folder: Path, train: int, val: int, size: int) -> None:
-    """Write the inputs of the stage train: `data/sample.csv`, `data/split.csv`, and random `data/images.npy`.
+    """Write the inputs of the stage train: sample.csv, split.csv, and random images.npy with images.json, in `data`.
 
     Args:
         folder: the project folder.
@@ -54,15 +56,17 @@ def write_training_data(folder: Path, train: int, val: int, size: int) -> None:
     """
     (folder / "data").mkdir(parents=True, exist_ok=True)
     table = sample_table(train + val + 2)
+    table["patient"] = table.index  # so that no patient is in two splits
     table.to_csv(folder / "data/sample.csv", index=False)
     split = np.repeat(["train", "val", "test"], [train, val, 2])
     table[["image", "patient"]].assign(split=split).to_csv(folder / "data/split.csv", index=False)
     random, shape = np.random.default_rng(0), (len(table), size, size)
-    images = np.lib.format.open_memmap(folder / "data/images.npy", "w+", np.uint8, shape)
+    images = np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape)
     for start in range(0, len(table), 1000):
         chunk = images[start : start + 1000]
         chunk[:] = random.integers(0, 256, chunk.shape, np.uint8)
     images.flush()
+    write_description(folder / IMAGES, list(table["image"]))
 
 
 def write_params(folder: Path, preset: Path, **changes: object) -> None:

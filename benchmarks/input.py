@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -29,10 +30,13 @@ from torchvision import transforms
 
 from benchmarks.data import ROOT, is_gray, original_images, write_params, write_training_data
 from benchmarks.timing import Candidates, print_machine, print_times, time_alternating
+from cxr.core.image_array import open_images
 from cxr.core.params import read_params
+from cxr.core.paths import IMAGES, SAMPLE
+from cxr.core.tables import read_sample
 from cxr.models.classifier import Architecture, build_classifier
 from cxr.models.device import init_device
-from cxr.models.image_store import ImageStore, open_images
+from cxr.models.image_store import ImageStore
 from cxr.training.epoch_sampler import EpochPlan
 from cxr.training.params import TrainParams
 from cxr.training.trainer import Trainer
@@ -103,7 +107,7 @@ def training_candidates(case: Case, folder: Path, *, loader: bool) -> Candidates
     labels = (torch.rand(count, 15) < 0.1).float().to(device)
     trainer = Trainer(build_classifier(Architecture(case.model, case.in_chans, case.size)), params, labels)
     trainer.classifier.train()
-    images = open_images(folder / "data/images.npy", count + 4)
+    images = open_sample_images(folder)
     plan = EpochPlan.create(count, case.batch, params.mixup_alpha, 1, 1)
     streamed, resident = (ImageStore(images, np.arange(count), device, resident=resident) for resident in (False, True))
     batch = next(resident.batches(plan.batches[:1]))
@@ -123,12 +127,17 @@ def training_candidates(case: Case, folder: Path, *, loader: bool) -> Candidates
     return candidates
 
 
+def open_sample_images(folder: Path) -> NDArray[np.uint8]:
+    """Open the array that `write_training_data` has written to `folder`."""
+    return open_images(folder / IMAGES, list(read_sample(folder / SAMPLE)["image"]))
+
+
 def input_candidates(case: Case, folder: Path) -> Candidates:
     """Return the kinds of input without a network; `training_candidates` has written the data to `folder`."""
     params, count = read_params(TrainParams, folder / "params.yaml"), case.batch * case.steps
     device = init_device(params.threads, deterministic=True)
     labels = torch.zeros(count, 15).to(device)
-    store = ImageStore(open_images(folder / "data/images.npy", count + 4), np.arange(count), device)
+    store = ImageStore(open_sample_images(folder), np.arange(count), device)
     plan = EpochPlan.create(count, case.batch, params.mixup_alpha, 1, 1)
     repeats, wanted = -(-case.input_batches // case.steps), case.input_batches
     repeated = replace(

@@ -28,6 +28,7 @@ import pandas as pd
 
 from benchmarks.data import ORIGINALS, ROOT, is_gray, sample_table, write_params
 from benchmarks.timing import Candidates, Measurement, measure_alternating, print_machine
+from cxr.core.image_array import open_images
 from cxr.core.labels import CLASSES
 from cxr.core.params import read_params
 from cxr.core.paths import IMAGES, MODELS, PREDICTIONS
@@ -37,7 +38,7 @@ from cxr.inference.ensemble import load_members, predict_members
 from cxr.inference.tta import tta_views
 from cxr.models.classifier import Architecture
 from cxr.models.device import init_device
-from cxr.models.image_store import ImageStore, open_images
+from cxr.models.image_store import ImageStore
 from cxr.models.members import list_members
 from cxr.models.model_file import load_model, save_model
 from stages import resize
@@ -74,7 +75,7 @@ def gray_originals() -> list[Path]:
 
 
 def write_predict_project(folder: Path, files: Sequence[Path]) -> None:
-    """Write the inputs of resize and evaluate: links to `files`, random labels, and half of the patients in test."""
+    """Write the inputs of resize and evaluate: links to `files`, random labels, half of the patients in test."""
     table, models = sample_table(len(files)), folder / MODELS
     (folder / "raw/images").mkdir(parents=True)
     models.mkdir(parents=True)
@@ -82,7 +83,9 @@ def write_predict_project(folder: Path, files: Sequence[Path]) -> None:
         (folder / "raw/images" / name).symlink_to(file)
     table.to_csv(folder / "data/sample.csv", index=False)
     split = np.where(table["patient"] % 2, "val", "test")
+    split[table["patient"] == 0] = "train"
     table[["image", "patient"]].assign(split=split).to_csv(folder / "data/split.csv", index=False)
+    (folder / "data/official.csv").write_text("image,list\n", encoding="utf-8")
     (folder / "data/curves.csv").symlink_to(ROOT / "data/curves.csv")
     for model in (ROOT / MODELS).iterdir():
         copy_without_patients(model, models / model.name)
@@ -102,7 +105,7 @@ def method_candidates(names: Sequence[str]) -> Candidates:
     device = init_device(params.threads, params.deterministic)
 
     def predict_array() -> None:
-        images = open_images(IMAGES, len(names))
+        images = open_images(IMAGES, [Path(name).name for name in names])
         members = load_members(list_members(params.models, params.seeds), images.shape[1], device)
         store = ImageStore(images, np.arange(len(names)), device)
         predict_members(members, store, params.batch_size, tta_views(params.tta))

@@ -52,15 +52,16 @@ from benchmarks.study_changes import (
 from benchmarks.study_report import FOLDS, ChangeResult, RunRecord, StudyResults
 from cxr.core.errors import InputError, run_as_script, warn
 from cxr.core.files import atomic_write, remove, write_csv, write_json
+from cxr.core.image_array import open_images
 from cxr.core.labels import CLASSES, label_matrix
-from cxr.core.paths import CHECKPOINTS, IMAGES, SAMPLE, SPLIT, model_file
+from cxr.core.paths import CHECKPOINTS, IMAGES, IMAGES_DESCRIPTION, SAMPLE, SPLIT, model_file
 from cxr.core.tables import SPLITS, read_sample, read_sample_with_split
 from cxr.datasets.stratified_split import allocate_sizes, stratified_group_split
 from cxr.inference.params import TTA
 from cxr.inference.tta import predict_probabilities, tta_views
 from cxr.models.classifier import check_model_name
 from cxr.models.device import init_device
-from cxr.models.image_store import ImageStore, open_images
+from cxr.models.image_store import ImageStore
 from cxr.models.model_file import load_model, read_description
 from cxr.models.weights import pretrained_weights_path
 from cxr.training.fingerprint import member_params
@@ -123,7 +124,7 @@ def study_runs(study: StudyConfig, change: Change) -> list[StudyRun]:
 def make_data(study: StudyConfig) -> None:
     """Run sample and resize and split the folds, unless their outputs exist."""
     write_values(study.values, study.data)
-    for stage, output in (("sample", SAMPLE), ("resize", IMAGES)):
+    for stage, output in (("sample", SAMPLE), ("resize", IMAGES_DESCRIPTION)):
         if not (study.data / output).is_file():
             run_timed_stage(stage, study.data)
     sample = read_sample(study.data / SAMPLE)
@@ -195,7 +196,7 @@ def train_run(run: StudyRun, study: StudyConfig) -> None:
     """Train one run, resuming it if it was interrupted; write its record and remove its checkpoints."""
     folder = run.folder
     if not (folder / RECORD).is_file():
-        for path in (SAMPLE, IMAGES, SPLIT):
+        for path in (SAMPLE, IMAGES, IMAGES_DESCRIPTION, SPLIT):
             source = study.data / f"fold-{run.fold}" if path == SPLIT else study.data
             hard_link(source / path, folder / path)
         write_values(study.values | run.params.model_dump(mode="json"), folder)
@@ -234,7 +235,7 @@ def predict_fold(run: StudyRun, study: StudyConfig, tta: TTA, device: torch.devi
     if path.is_file():
         return
     table = read_sample_with_split(run.folder / SAMPLE, run.folder / SPLIT)
-    images = open_images(study.data / IMAGES, len(table))
+    images = open_images(study.data / IMAGES, list(table["image"]))
     store = ImageStore(images, np.flatnonzero(table["split"] == "test"), device)
     classifier, _ = load_model(run.model_path)
     size = run.params.batch_size

@@ -1,7 +1,7 @@
 """Evaluate the ensemble on the test images, with thresholds and calibration fitted on validation.
 
-Reads: `data/sample.csv`, `data/split.csv`, `data/images.npy`, `data/models/`, `data/curves.csv`, and from `raw_dir` the
-    bounding boxes, NIH's official lists, and `SYNTHETIC.txt` if the images are synthetic.
+Reads: `data/sample.csv`, `data/official.csv`, `data/split.csv`, `data/images.npy`, `data/images.json`, `data/models/`,
+    `data/curves.csv`, and from `raw_dir` the bounding boxes, and `SYNTHETIC.txt` if the images are synthetic.
 Writes: `metrics/*.json` (`cxr.evaluation.schema` describes each file), `plots/` with `report.html`,
     `data/predictions.csv` (image, patient, split, 15 probabilities, for val and test) and `data/decisions.json`
     (thresholds and calibration for these probabilities).
@@ -12,19 +12,20 @@ import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
 
 # isort: split
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cxr.core.errors import run_stage, warn
 from cxr.core.files import sha256, write_csv
+from cxr.core.image_array import open_images
 from cxr.core.labels import CLASSES
 from cxr.core.params import read_params
-from cxr.core.paths import CURVES, DECISIONS, IMAGES, METRICS, PLOTS, PREDICTIONS, SAMPLE, SPLIT
-from cxr.core.tables import is_synthetic, read_sample_with_split
-from cxr.datasets import nih
+from cxr.core.paths import CURVES, DECISIONS, IMAGES, METRICS, OFFICIAL, PLOTS, PREDICTIONS, SAMPLE, SPLIT
+from cxr.core.tables import is_synthetic, read_official, read_sample_with_split
 from cxr.datasets.boxes import boxes_of_images, read_boxes
-from cxr.datasets.registry import dataset_name
+from cxr.datasets.registry import NIH, dataset_name
 from cxr.evaluation.bootstrap import bootstrap_patients
 from cxr.evaluation.decisions import Decisions, fit_decisions
 from cxr.evaluation.localisation import evaluate_localisation
@@ -35,7 +36,7 @@ from cxr.evaluation.summary import Predictions, average_members, evaluate_test_i
 from cxr.inference.ensemble import LoadedMember, check_no_leak, load_members, predict_members
 from cxr.inference.tta import tta_views
 from cxr.models.device import init_device
-from cxr.models.image_store import ImageStore, open_images
+from cxr.models.image_store import ImageStore
 from cxr.models.members import list_members
 from cxr.reporting.examples import collect_examples
 from cxr.reporting.output import write_plots
@@ -49,7 +50,7 @@ def main() -> None:
     params = read_params(EvaluateParams)
     device = init_device(params.threads, params.deterministic)
     sample = read_sample_with_split(SAMPLE, SPLIT)
-    images = open_images(IMAGES, len(sample))
+    images = open_images(IMAGES, list(sample["image"]))
     members = load_members(list_members(params.models, params.seeds), images.shape[1], device)
     classifiers = [one.classifier for one in members]
     check_no_leak(members, set(sample["patient"][sample["split"] == "test"]))
@@ -77,13 +78,19 @@ def main() -> None:
         metrics=metrics,
         examples=collect_examples(test, decisions, images, test_rows, classifiers),
         sample=sample,
-        official=nih.read_lists(params.raw_dir),
+        official=official_lists(params.raw_dir),
         members={str(one.member): one.description for one in members},
         params=params.model_dump(mode="json", exclude={"raw_dir"}),
         training=pd.read_csv(CURVES),
         boxes=boxes,
     )
     write_plots(run, lambda index: images[test_rows[index]], PLOTS)
+
+
+def official_lists(raw_dir: Path) -> pd.DataFrame:
+    """Return NIH's official split of the sample; no rows for another data set."""
+    official = read_official(OFFICIAL)
+    return official if dataset_name(raw_dir) == NIH else official[:0]
 
 
 def predict_ensemble(

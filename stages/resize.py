@@ -1,7 +1,8 @@
 """Decode the images, resize them, and store them in one array.
 
 Reads: `data/sample.csv`, the images in `raw_dir`.
-Writes: `data/images.npy` (uint8 [images, image_size, image_size], rows in the order of `data/sample.csv`).
+Writes: `data/images.npy` (uint8 [images, image_size, image_size], rows in the order of `data/sample.csv`) and
+    `data/images.json`, by which the stages that read the array check that it belongs to `data/sample.csv`.
 Run: `python -m stages.resize`
 """
 
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cxr.core.errors import InputError, format_names, run_stage
-from cxr.core.files import atomic_write
+from cxr.core.files import atomic_write, remove
+from cxr.core.image_array import description_file, write_description
 from cxr.core.params import read_params
 from cxr.core.paths import IMAGES, SAMPLE
 from cxr.core.prefetch import prefetch_map
@@ -44,7 +46,7 @@ def main() -> None:
 
 
 def write_images(names: list[str], decode: Callable[[str], ImageOrError], size: int, path: Path) -> None:
-    """Decode the images on all cores and write them as a .npy array, uint8 [len(names), size, size].
+    """Decode the images on all cores; write them as a .npy array, uint8 [len(names), size, size], and its description.
 
     Only a few images are in memory at a time.
 
@@ -70,6 +72,10 @@ def write_images(names: list[str], decode: Callable[[str], ImageOrError], size: 
                 f"{len(failures):,} of {len(names):,} images cannot be read:\n" + "\n".join(failures) + "\n"
                 "Download them again, or add them to sample.exclude"
             )
+        file.flush()
+        # From here until the new description is written, a killed run leaves an array that is refused.
+        remove(description_file(path))
+    write_description(path, names)
 
 
 def _decode(images: RawImages, size: int, name: str) -> ImageOrError:

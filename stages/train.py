@@ -1,7 +1,7 @@
 """Train the networks: one member of the ensemble for each combination of `models` and `seeds`.
 
-Reads: `data/sample.csv`, `data/split.csv`, `data/images.npy`, and pretrained weights in `weights_dir` if `weights` is
-    imagenet.
+Reads: `data/sample.csv`, `data/split.csv`, `data/images.npy`, `data/images.json`, and pretrained weights in
+    `weights_dir` if `weights` is imagenet.
 Writes: `data/models/MODEL-SEED.safetensors` (the weights of the epoch with the best mean AUROC on validation) and
     `data/curves.csv` (one row per epoch, written after every epoch). An interrupted training resumes from
     `checkpoints/`.
@@ -187,7 +187,7 @@ def write_outputs(folders: dict[Member, Path]) -> None:
 
 
 def write_curves(folders: dict[Member, Path]) -> None:
-    """Write `data/curves.csv`: the epochs of all members so far, in the order of the members. Without any, do nothing."""
+    """Write `data/curves.csv`: the epochs of all members so far, in the order of the members; without any, nothing."""
     read = {member: checkpoints.read_curve(folder) for member, folder in folders.items()}
     curves = {str(member): curve for member, curve in read.items() if curve is not None}
     if curves:

@@ -11,6 +11,8 @@ from cxr.core.errors import InputError
 from cxr.datasets import chexpert, nih
 from cxr.datasets.params import CheXpert
 
+NIH = "NIH ChestX-ray14"
+
 
 def read_table(raw_dir: Path, label_policy: CheXpert) -> pd.DataFrame:
     """Read the table of the data set in `raw_dir`.
@@ -33,7 +35,7 @@ def read_table(raw_dir: Path, label_policy: CheXpert) -> pd.DataFrame:
 
 def dataset_name(raw_dir: Path) -> str:
     """Return the name of the data set in `raw_dir`."""
-    return "CheXpert" if chexpert.has_layout(raw_dir) else "NIH ChestX-ray14"
+    return "CheXpert" if chexpert.has_layout(raw_dir) else NIH
 
 
 def read_lists(raw_dir: Path) -> pd.DataFrame:

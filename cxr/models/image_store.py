@@ -2,39 +2,19 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cxr.core.errors import InputError, warn
+from cxr.core.errors import warn
 from cxr.core.prefetch import prefetch_map
 
 # Images are kept on a GPU if they take at most this fraction of its free memory.
 RESIDENT_FRACTION = 0.5
 # Batches that are read in advance when images are streamed.
 PREFETCH_BATCHES = 4
-
-
-def open_images(path: Path, count: int) -> NDArray[np.uint8]:
-    """Memory-map `data/images.npy`, uint8 [count, height, width], read-only.
-
-    Raises:
-        InputError: if the file is missing, damaged, or holds another number of images.
-    """
-    try:
-        images: NDArray[np.uint8] = np.load(path, mmap_mode="r")
-    except FileNotFoundError:
-        raise InputError(f"there is no {path}; run `python -m stages.resize`, or `dvc repro`") from None
-    except ValueError as error:
-        raise InputError(f"{path} is not an array of images: {error}; run `python -m stages.resize`") from None
-    if images.dtype != np.uint8 or images.ndim != 3 or len(images) != count:
-        raise InputError(
-            f"{path} holds {images.dtype} {images.shape}, not {count} gray images; run `python -m stages.resize`"
-        )
-    return images
 
 
 class ImageStore:

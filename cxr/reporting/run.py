@@ -26,7 +26,7 @@ class Run:
         metrics: of the test images.
         examples: test images to show.
         sample: all images: image, patient, split and the 15 classes.
-        official: NIH's official lists, with the columns image and list; empty if there are none.
+        official: NIH's official split of the sample, with the columns image and list; empty if there is none.
         members: the description of each member's model file, by the member's name.
         params: the parameters of evaluate.
         training: `data/curves.csv`: member, epoch, lr, train_loss, val_loss, val_auroc.

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cxr.core.errors import InputError
+from cxr.core.image_array import open_images
 from cxr.core.labels import CLASSES, label_matrix
 from cxr.core.paths import IMAGES, SAMPLE, SPLIT
 from cxr.core.tables import read_sample_with_split
 from cxr.evaluation.metrics import has_both_classes, label_mask
-from cxr.models.image_store import ImageStore, open_images
+from cxr.models.image_store import ImageStore
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def load_training_data(device: torch.device) -> TrainingData:
             negatives in val.
     """
     table = read_sample_with_split(SAMPLE, SPLIT)
-    images, labels = open_images(IMAGES, len(table)), label_matrix(table)
+    images, labels = open_images(IMAGES, list(table["image"])), label_matrix(table)
     rows = {name: np.flatnonzero(table["split"] == name) for name in ("train", "val")}
     if not has_both_classes(labels[rows["val"]]).any():
         raise InputError(

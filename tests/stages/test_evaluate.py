@@ -20,7 +20,7 @@ from cxr.inference.saliency import grad_cam
 from cxr.models.model_file import load_model
 from cxr.reporting.text import format_ci
 from stages import evaluate, train
-from tests.fixtures.planted import write_planted, write_planted_params
+from tests.fixtures.planted import save_images, write_planted, write_planted_params
 
 
 @pytest.fixture(scope="module")
@@ -205,11 +205,11 @@ def test_a_missing_member_is_named(folder: Path) -> None:
 def test_images_of_another_size_are_named(folder: Path) -> None:
     images = np.load(folder / "data/images.npy")
     try:
-        np.save(folder / "data/images.npy", images.repeat(2, axis=1).repeat(2, axis=2))
+        save_images(folder, images.repeat(2, axis=1).repeat(2, axis=2))
         with pytest.raises(InputError, match=r"expects 32 px, but data/images\.npy has 64 px"):
             evaluate.main()
     finally:
-        np.save(folder / "data/images.npy", images)
+        save_images(folder, images)
 
 
 def test_a_split_of_another_sample_is_named(folder: Path) -> None:
@@ -320,10 +320,10 @@ def test_a_copy_in_another_split_is_reported_with_a_warning(folder: Path, capsys
     try:
         images[one] = np.random.default_rng(5).integers(0, 256, images[one].shape)
         images[other] = images[one]
-        np.save(folder / "data/images.npy", images)
+        save_images(folder, images)
         evaluate.main()
     finally:
-        np.save(folder / "data/images.npy", kept)
+        save_images(folder, kept)
     pairs = {(pair["image_a"], pair["image_b"]) for pair in read_metrics(folder, "duplicates")["pairs"]}
     assert (split["image"][one], split["image"][other]) in pairs
     assert "look like the same radiograph" in capsys.readouterr().err

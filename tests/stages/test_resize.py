@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,15 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxr.core.errors import InputError
+from cxr.core.image_array import open_images
 from cxr.core.tables import read_sample
+from cxr.images.limits import MAX_BYTES
 from stages import resize, sample
 from tests.fixtures.nih_folder import numbered_rows, write_nih
 from tests.fixtures.project import ROOT
+from tests.fixtures.radiographs import png_of_size
 from tests.fixtures.stages import error_of, files_in, run_stage, write_params
 
 SIDE = 40
 ROWS = numbered_rows(30)
-IMAGES = Path("data/images.npy")
+IMAGES, DESCRIPTION = Path("data/images.npy"), Path("data/images.json")
 
 
 @pytest.fixture
@@ -76,6 +80,49 @@ def move_to_zip(folder: Path) -> Path:
     return archive
 
 
+def test_the_array_can_be_opened_for_its_sample_only(folder: Path) -> None:
+    resize.main()
+    names = names_in(folder)
+    assert open_images(IMAGES, names).shape == (20, 32, 32)
+    write_params(folder, raw_dir="raw", image_size=32, data_seed=7, **{"sample.size": 20})
+    sample.main()
+    with pytest.raises(InputError, match=r"do not belong to the 20 images of the sample"):
+        open_images(IMAGES, names_in(folder))
+
+
+def test_the_description_is_the_same_in_each_run(folder: Path) -> None:
+    resize.main()
+    first = DESCRIPTION.read_bytes()
+    resize.main()
+    assert DESCRIPTION.read_bytes() == first
+    assert str(folder).encode() not in first
+
+
+@pytest.mark.parametrize("killed", ["before", "after"])
+def test_a_run_killed_around_the_move_of_the_array_leaves_nothing_that_is_accepted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    resize.main()
+    old = (folder / "data/sample.csv").read_bytes()
+    write_params(folder, raw_dir="raw", image_size=32, data_seed=7, **{"sample.size": 20})
+    sample.main()
+    replace = Path.replace
+
+    def replace_and_die(self: Path, target: Path) -> None:
+        if killed == "after":
+            replace(self, target)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            resize.main()
+    for content in (old, (folder / "data/sample.csv").read_bytes()):
+        (folder / "data/sample.csv").write_bytes(content)
+        with pytest.raises(InputError, match=r"there is no data/images\.json"):
+            open_images(IMAGES, names_in(folder))
+
+
 def test_an_archive_gives_the_same_array_as_a_folder(folder: Path) -> None:
     resize.main()
     first = IMAGES.read_bytes()
@@ -94,21 +141,46 @@ def test_all_damaged_files_are_reported_at_once_and_nothing_is_written(folder: P
     message = error_of(run_stage("resize", folder))
     assert "3 of 20 images cannot be read:" in message
     assert f"  {names[2]}: an empty file\n" in message
-    assert f"  {names[5]}: not an image\n" in message
+    assert f"  {names[5]}: not a PNG or JPEG image\n" in message
     assert f"  {names[-1]}: " in message
     assert sum(name in message for name in names) == 3
     assert "add them to sample.exclude" in message
     assert files_in(folder) == before
 
 
+@pytest.mark.timeout(60)
+def test_a_pipe_a_device_and_looping_links_are_reported_with_the_other_files(folder: Path) -> None:
+    names = names_in(folder)
+    paths = [folder / "raw/images" / name for name in names]
+    for path in paths[:5]:
+        path.unlink()
+    os.mkfifo(paths[0])
+    paths[1].symlink_to("/dev/zero")
+    paths[2].symlink_to(paths[2].name)
+    paths[3].mkdir()
+    with paths[4].open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    paths[5].write_bytes(b"II*\0")
+    paths[6].write_bytes(png_of_size(1, 67_000_000))
+    message = error_of(run_stage("resize", folder))
+    assert "7 of 20 images cannot be read:" in message
+    for name, reason in zip(
+        names,
+        (*["is not a regular file"] * 2, "Too many levels of symbolic links", "is not a regular file",
+         "more than the limit of 268,435,456", "not a PNG or JPEG image", "1 x 67,000,000 pixels are too many"),
+        strict=False,
+    ):  # fmt: skip
+        assert re.search(f"^  {name}: .*{reason}", message, re.MULTILINE)
+
+
 def test_a_failed_run_keeps_the_previous_array(folder: Path) -> None:
     resize.main()
-    first = IMAGES.read_bytes()
+    first = [path.read_bytes() for path in (IMAGES, DESCRIPTION)]
     (folder / "raw/images" / names_in(folder)[7]).write_bytes(b"")
     write_params(folder, raw_dir="raw", image_size=64)
     with pytest.raises(InputError, match="1 of 20 images cannot be read"):
         resize.main()
-    assert IMAGES.read_bytes() == first
+    assert [path.read_bytes() for path in (IMAGES, DESCRIPTION)] == first
     assert not any("partial" in name for name in files_in(folder))
 
 

@@ -1,14 +1,12 @@
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from cxr.core.errors import InputError
 from cxr.models import image_store
-from cxr.models.image_store import PREFETCH_BATCHES, ImageStore, open_images, to_device
+from cxr.models.image_store import PREFETCH_BATCHES, ImageStore, to_device
 
 CPU = torch.device("cpu")
 
@@ -57,21 +55,6 @@ def test_batches_are_read_from_the_map_in_advance() -> None:
 def test_the_indices_of_each_batch_are_moved_to_the_device() -> None:
     batches = [np.array([3, 1]), np.array([2])]
     assert [indices.tolist() for indices in to_device(batches, CPU)] == [[3, 1], [2]]
-
-
-def test_an_array_of_another_kind_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "images.npy"
-    with pytest.raises(InputError, match=r"there is no .*images\.npy"):
-        open_images(path, 3)
-    np.save(path, np.zeros((3, 4, 4), np.float32))
-    with pytest.raises(InputError, match="float32"):
-        open_images(path, 3)
-    np.save(path, np.zeros((2, 4, 4), np.uint8))
-    with pytest.raises(InputError, match="not 3 gray images"):
-        open_images(path, 3)
-    path.write_bytes(b"no array")
-    with pytest.raises(InputError, match="not an array"):
-        open_images(path, 3)
 
 
 def test_images_larger_than_memory_are_streamed_with_a_warning(

@@ -34,10 +34,26 @@ def test_train_and_val_have_their_images_labels_and_patients(folder: Path) -> No
 
 
 def test_val_must_have_both_values_of_some_class(folder: Path) -> None:
-    split = pd.read_csv("data/split.csv")
-    split.assign(split=split["split"].replace("val", "train")).to_csv("data/split.csv", index=False)
+    split, sample = pd.read_csv("data/split.csv"), pd.read_csv("data/sample.csv")
+    sample.loc[split["split"] == "val", list(CLASSES)] = 0
+    sample.to_csv("data/sample.csv", index=False)
     with pytest.raises(InputError, match="no class has both positives and negatives in val"):
         load_training_data(CPU)
+
+
+def test_files_of_another_sample_are_refused(folder: Path) -> None:
+    split, sample = pd.read_csv("data/split.csv"), pd.read_csv("data/sample.csv")
+    for table, name in ((split, "split"), (sample, "sample")):
+        table[::-1].to_csv(f"data/{name}.csv", index=False)
+    with pytest.raises(InputError, match=r"images\.npy and data/images\.json do not belong to the 240 images"):
+        load_training_data(CPU)
+    sample.to_csv("data/sample.csv", index=False)
+    for value, message in (("tst", "invalid split 'tst'"), ("val", "1 patients are in more than one split: 0;")):
+        changed = split.copy()
+        changed.loc[1, "split"] = value
+        changed.to_csv("data/split.csv", index=False)
+        with pytest.raises(InputError, match=rf"data/split\.csv: {message}"):
+            load_training_data(CPU)
 
 
 def test_classes_without_known_labels_are_listed() -> None:
