@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cxr.core.errors import InputError
 from cxr.core.progress import progress
 from cxr.inference.params import TTA
 from cxr.models.image_store import ImageStore
@@ -61,12 +62,17 @@ def predict_probabilities(
     """Predict the mean probability over `views`, float64 [images, 15].
 
     With the image itself as the only view, the result is the sigmoid of `predict_logits`, bit for bit.
+
+    Raises:
+        InputError: if the output of the network is nan.
     """
     network.eval()
     batches = sequential_batches(np.arange(len(images)), batch_size)
     with torch.inference_mode():
         pixels = progress(images.batches(batches), "predict", len(batches), "batches")
         logits = torch.cat([_logits(network, batch, views) for batch in pixels], dim=1)
+        if logits.isnan().any():
+            raise InputError("the output of the network is nan: its weights are damaged; train again")
         # In one call: on a CPU the last digit of a sigmoid depends on the element's position in the tensor.
         return torch.sigmoid(logits.double()).mean(dim=0).cpu().numpy()
 

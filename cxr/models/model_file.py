@@ -2,15 +2,64 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import torch
+from pydantic import Field, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from cxr.core.errors import InputError, first_lines
+from cxr.core.errors import InputError, format_names
+from cxr.core.files import open_file
 from cxr.core.labels import CLASSES
-from cxr.models.classifier import Architecture, Classifier, build_classifier
+from cxr.core.params import ImageSize, Strict
+from cxr.models.classifier import Architecture, Classifier, build_classifier, check_model_name
+from cxr.models.params import ModelName
+
+
+class Description(Strict):
+    """The description in a model file: the fields of `Architecture`, classes, normalisation, and how it was trained.
+
+    A file may come from anyone, so that values are checked before timm receives them. `ModelName` excludes names with
+    which timm loads a model from a hub or a folder.
+    """
+
+    model: ModelName
+    in_chans: Literal[1, 3]
+    image_size: ImageSize
+    attention_pool: bool
+    classes: list[str]
+    mean: list[float]
+    std: list[Annotated[float, Field(gt=0)]]
+    seed: int = 0
+    patients: list[int] = Field(default=[])
+    untrained: list[Literal[CLASSES]] = Field(default=[])  # type: ignore[valid-type]
+    params: dict[str, Any] = Field(default={})
+    best_epoch: int = 0
+    val_auroc: float = 0
+
+    @field_validator("model")
+    @classmethod
+    def _check_model(cls, model: str) -> str:
+        try:
+            check_model_name(model)
+        except InputError as error:
+            raise ValueError(str(error).removeprefix("models: ")) from None
+        return model
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(cls, classes: list[str]) -> list[str]:
+        if classes != list(CLASSES):
+            raise ValueError(f"trained on other classes: {format_names(classes, 15)}")
+        return classes
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> Self:
+        if not len(self.mean) == len(self.std) == self.in_chans:
+            raise ValueError(f"mean and std must have {self.in_chans} values, one for each channel")
+        return self
 
 
 def save_model(classifier: Classifier, architecture: Architecture, training: dict[str, Any], path: Path) -> None:
@@ -44,22 +93,28 @@ def save_model(classifier: Classifier, architecture: Architecture, training: dic
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Return the description in a file that `save_model` wrote.
+    """Return the description in a file that `save_model` wrote, with the entries that the file has.
 
     Raises:
         InputError: if the file is missing, damaged, or was not written by this project.
     """
     try:
+        open_file(path).close()
         with safe_open(path, "pt") as file:
-            description = json.loads((file.metadata() or {}).get("cxr", "null"))
-    except (OSError, SafetensorError) as error:
+            text = (file.metadata() or {}).get("cxr")
+    except (OSError, SafetensorError, InputError) as error:
         raise InputError(f"{path} is not a model file: {error}") from None
-    required = (*Architecture._fields, "classes", "mean", "std")
-    if description is None or any(name not in description for name in required):
+    if text is None:
         raise InputError(f"{path} does not describe a network: it was not written by this project")
-    if description["classes"] != list(CLASSES):
-        raise InputError(f"{path} was trained on other classes: {', '.join(description['classes'])}")
-    return dict(description)
+    try:
+        return Description.model_validate_json(text).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        location = ".".join(map(str, problem["loc"])) or "the whole"
+        raise InputError(
+            f"{path} has an invalid description ({location}: {problem['msg']}): it was damaged, or not written by this "
+            "version of the project"
+        ) from None
 
 
 def load_model(path: Path) -> tuple[Classifier, dict[str, Any]]:
@@ -70,11 +125,32 @@ def load_model(path: Path) -> tuple[Classifier, dict[str, Any]]:
     """
     description = read_description(path)
     architecture = Architecture(**{name: description[name] for name in Architecture._fields})
-    classifier = build_classifier(architecture)
+    try:
+        classifier = build_classifier(architecture)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     classifier.mean.copy_(torch.tensor(description["mean"]).view_as(classifier.mean))
     classifier.std.copy_(torch.tensor(description["std"]).view_as(classifier.std))
-    try:
-        classifier.load_state_dict(load_file(path))
-    except RuntimeError as error:
-        raise InputError(f"{path} does not hold the weights of {description['model']}: {first_lines(error)}") from None
+    state = load_file(path)
+    if problem := _tensor_problem(state, classifier.state_dict()):
+        raise InputError(f"{path} does not hold the weights of {description['model']}: {problem}")
+    classifier.load_state_dict(state)
     return classifier.eval(), description
+
+
+def _tensor_problem(state: dict[str, Tensor], expected: dict[str, Tensor]) -> str | None:
+    """Return what is wrong with the first tensor that is not as in `expected`, or is not finite; None if all are."""
+    for name in sorted(state.keys() | expected):
+        if name not in state or name not in expected:
+            return f"{name} is {'missing' if name in expected else 'unknown'}"
+        found, right = _layout(state[name]), _layout(expected[name])
+        if found != right:
+            return f"{name} is {found} instead of {right}"
+        if not state[name].isfinite().all():
+            return f"{name} has values that are nan or infinite"
+    return None
+
+
+def _layout(tensor: Tensor) -> str:
+    """Return the data type and the shape of a tensor, such as float32 [8, 3, 3, 3]."""
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

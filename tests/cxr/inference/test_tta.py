@@ -10,6 +10,7 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cxr.core.errors import InputError
 from cxr.inference.params import TTA
 from cxr.inference.tta import View, predict_probabilities, tta_views
 from cxr.models.image_store import ImageStore
@@ -174,3 +175,11 @@ def test_pixels_are_read_once_for_all_views() -> None:
     counted = Counted(images, np.arange(9), CPU)
     predict_probabilities(network(), counted, 4, wanted(hflip=True, translate=0.1))
     assert Counted.count == 9
+
+
+def test_an_output_of_nan_is_an_input_error() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(SIDE * SIDE, 15))
+    network.get_buffer("0.running_var").fill_(-1)
+    images = ImageStore(np.ones((2, SIDE, SIDE), np.uint8), np.arange(2), CPU)
+    with pytest.raises(InputError, match="output of the network is nan"):
+        predict_probabilities(network, images, 2, [View()])
