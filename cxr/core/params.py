@@ -4,19 +4,31 @@ The parameters of a stage are declared in the module `params` of its package. `c
 of the whole file. No stage imports it, so a change of one stage's parameters does not rerun earlier stages.
 """
 
+import os
+import reprlib
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML, tokens
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 
 from cxr.core.errors import InputError
+from cxr.core.files import read_utf8
 
 PARAMS_FILE = Path("params.yaml")
 # The project's dvc.yaml, which lists the parameters of every stage.
 PIPELINE_FILE = Path(__file__).resolve().parents[2] / "dvc.yaml"
+MAX_DEPTH = 20
+_STARTS = (
+    tokens.BlockMappingStartToken,
+    tokens.BlockSequenceStartToken,
+    tokens.FlowMappingStartToken,
+    tokens.FlowSequenceStartToken,
+)
+_ENDS = (tokens.BlockEndToken, tokens.FlowMappingEndToken, tokens.FlowSequenceEndToken)
 
 
 class Strict(BaseModel):
@@ -32,14 +44,21 @@ def _check_distinct(values: list[Any]) -> list[Any]:
     return values
 
 
+def _check_path(path: Path) -> Path:
+    """Check that the operating system accepts the characters of a path; raise ValueError if not."""
+    if b"\0" in os.fsencode(path):
+        raise ValueError("a path cannot contain NUL")
+    return path
+
+
 Distinct = AfterValidator(_check_distinct)
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-RawDir = Annotated[
-    Path, Field(strict=False, description="folder with the images and tables, in the layout of NIH or CheXpert")
-]
+ImageSize = Annotated[int, Field(ge=32, le=1024)]
+FolderPath = Annotated[Path, Field(strict=False), AfterValidator(_check_path)]
+RawDir = Annotated[FolderPath, Field(description="folder with the images and tables, in the layout of NIH or CheXpert")]
 
 Section = TypeVar("Section", bound=Strict)
 
@@ -98,7 +117,7 @@ def _format_problem(problem: Any, section: type[Strict]) -> str:
     if problem["type"] == "missing":
         return f"{name}: missing"
     message, value = problem["msg"].removeprefix("Value error, "), problem["input"]
-    return f"{name}: {message}" + ("" if isinstance(value, dict) else f" (got {value!r})")
+    return f"{name}: {message}" + ("" if isinstance(value, dict) else f" (got {_shorten(value)})")
 
 
 def _dotted_names(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -111,11 +130,58 @@ def _dotted_names(model: type[BaseModel], prefix: str = "") -> list[str]:
     return names
 
 
-def _load_yaml(path: Path) -> Any:
-    """Parse a YAML 1.2 file as DVC does: `1e-05` is a number, `off` is a string, and a duplicate key is an error."""
+def _shorten(value: object) -> str:
+    """Return the representation of a value, cut to 100 characters; its nested values are left out."""
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        text = reprlib.repr(value)
+    except ValueError:  # Python refuses to convert an integer of more than 4,300 digits
+        return "an integer of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _load_yaml(path: Path) -> Any:
+    """Parse a YAML 1.2 file as DVC does: `1e-05` is a number, `off` is a string, and a duplicate key is an error.
+
+    Raises:
+        InputError: if the file is missing, is not YAML, or has aliases or deeply nested values.
+    """
+    try:
+        text = read_utf8(path)
     except FileNotFoundError:
         raise InputError(f"{path} not found; run from the top folder of the repository") from None
-    except (YAMLError, UnicodeDecodeError, ValueError) as error:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
+    try:
+        _check_tokens(text)
+        return yaml.load(text)
+    except Exception as error:  # noqa: BLE001 (ruamel.yaml raises many types for broken files)
         raise InputError(f"{path} is not valid YAML: {error}") from None
+
+
+class _Constructor(SafeConstructor):
+    """Constructs values; the error for one that cannot be constructed, such as 2020-99-99, names its line."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            raise ConstructorError(None, None, str(error), node.start_mark) from None
+
+
+def _check_tokens(text: str) -> None:
+    """Check that a YAML text has no aliases and is nested at most `MAX_DEPTH` deep.
+
+    A few lines with aliases of aliases stand for billions of values, and parsing nested brackets takes time that grows
+    with the square of their number.
+
+    Raises:
+        ValueError: naming the line.
+    """
+    depth = 0
+    for token in YAML(pure=True).scan(text):
+        line = token.start_mark.line + 1
+        if isinstance(token, tokens.AliasToken):
+            raise ValueError(f"line {line} has an alias, *{token.value}; write the value instead")
+        depth += isinstance(token, _STARTS) - isinstance(token, _ENDS)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"the values in line {line} are nested too deeply")

@@ -27,7 +27,9 @@ class EvaluateParams(Strict):
     batch_size: BatchSize
     tta: TTA
     threshold: Threshold
-    calibration_bins: int = Field(ge=2, description="bins of the calibration error and of the reliability diagrams")
+    calibration_bins: int = Field(
+        ge=2, le=1000, description="bins of the calibration error and of the reliability diagrams"
+    )
     bootstrap_samples: int = Field(
         ge=100, le=100_000, description="bootstrap samples of patients for the confidence intervals"
     )

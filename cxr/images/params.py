@@ -2,11 +2,11 @@
 
 from pydantic import Field
 
-from cxr.core.params import RawDir, Strict
+from cxr.core.params import ImageSize, RawDir, Strict
 
 
 class ResizeParams(Strict):
     """Parameters of the stage resize."""
 
     raw_dir: RawDir
-    image_size: int = Field(ge=32, le=1024, description="height and width of the resized images, pixels")
+    image_size: ImageSize = Field(description="height and width of the resized images, pixels")

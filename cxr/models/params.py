@@ -13,8 +13,10 @@ Models = Annotated[
     Distinct,
 ]
 Seeds = Annotated[list[Seed], Field(min_length=1, description="training seeds"), Distinct]
-BatchSize = Annotated[int, Field(ge=2, description="images per batch, summed over all devices")]
-Threads = Annotated[int, Field(ge=1, description="CPU threads of PyTorch; results on a CPU depend on the number")]
+BatchSize = Annotated[int, Field(ge=2, le=1_000_000, description="images per batch, summed over all devices")]
+Threads = Annotated[
+    int, Field(ge=1, le=1024, description="CPU threads of PyTorch; results on a CPU depend on the number")
+]
 Deterministic = Annotated[
     bool, Field(description="use deterministic operations only, so that a run can be repeated bit for bit")
 ]

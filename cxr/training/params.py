@@ -1,11 +1,10 @@
 """Parameters of the stage train."""
 
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from cxr.core.params import Probability, Rate, Strict
+from cxr.core.params import FolderPath, Probability, Rate, Strict
 from cxr.models.params import BatchSize, Deterministic, Models, Seeds, Threads
 
 
@@ -38,9 +37,9 @@ class TrainParams(Strict):
     models: Models
     seeds: Seeds
     weights: Literal["imagenet", "none"] = Field(description="initial weights")
-    weights_dir: Path = Field(strict=False, description="folder with pretrained weights, MODEL.safetensors")
+    weights_dir: FolderPath = Field(description="folder with pretrained weights, MODEL.safetensors")
     in_chans: Literal[1, 3] = Field(description="input channels; the gray image is repeated to fill three")
-    epochs: int = Field(ge=1, description="number of epochs")
+    epochs: int = Field(ge=1, le=1_000_000, description="number of epochs")
     batch_size: BatchSize
     patience: int = Field(
         ge=0, description="stop after this many epochs without a better validation AUROC; 0 turns early stopping off"
@@ -60,8 +59,8 @@ class TrainParams(Strict):
         description="cosine annealing with warm restarts, updated every epoch, or one cosine, updated every step"
     )
     warmup_epochs: int = Field(ge=0, description="epochs of linear warm-up")
-    T_0: int = Field(ge=1, description="epochs until the first warm restart")
-    T_mult: int = Field(ge=1, description="factor by which each cycle is longer than the one before")
+    T_0: int = Field(ge=1, le=1_000_000, description="epochs until the first warm restart")
+    T_mult: int = Field(ge=1, le=1_000_000, description="factor by which each cycle is longer than the one before")
     ema_decay: Rate = Field(description="decay of the exponential moving average of the weights; 0 turns it off")
     drop_rate: Rate = Field(description="dropout before the last layer")
     drop_path_rate: Rate = Field(description="stochastic depth of the last block; it falls linearly to 0 at the first")
@@ -78,7 +77,9 @@ class TrainParams(Strict):
     mixup_alpha: float = Field(ge=0, description="alpha of mixup; 0 turns mixup off")
     augment: Augment
     compile: bool = Field(description="compile the network with torch.compile")
-    devices: int = Field(ge=1, description="number of GPUs that train each network; results depend on the number")
+    devices: int = Field(
+        ge=1, le=1024, description="number of GPUs that train each network; results depend on the number"
+    )
     threads: Threads
     deterministic: Deterministic
 

@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -86,6 +87,12 @@ def test_words_are_read_as_strings(tmp_path: Path, word: str) -> None:
         ("image_size", "image_size: 31", r"image_size: .*32"),
         ("data_seed", "data_seed: 4294967296", r"data_seed: .*4294967296"),
         ("raw_dir", "raw_dir: 5", r"raw_dir: .*path.*5"),
+        ("raw_dir", r'raw_dir: "a\0b"', r"raw_dir: .*NUL"),
+        ("raw_dir", r'raw_dir: "\ud800"', r"raw_dir: .*surrogates"),
+        ("threads", "threads: 1000000", r"threads: .*less than or equal to 1024 \(got 1000000\)"),
+        ("devices", "devices: 1000000", r"devices: .*less than or equal to 1024 \(got 1000000\)"),
+        ("epochs", f"epochs: {'1' * 4000}", r"epochs: .*less than or equal to .*1111\.\.\.1111"),
+        ("lr", f"lr: 0x{'f' * 5000}", r"lr: .*number \(got an integer of thousands of digits\)"),
     ],
 )
 def test_an_invalid_value_is_reported(tmp_path: Path, key: str, text: str, message: str) -> None:
@@ -99,6 +106,8 @@ def test_an_invalid_value_is_reported(tmp_path: Path, key: str, text: str, messa
         ("models", [], "models: .*at least 1"),
         ("models", ["resnet10t", "resnet10t"], "models: values must be distinct; repeated: resnet10t"),
         ("models", ["../resnet"], "models.0: .*pattern"),
+        ("models", ["hf-hub:someone/model"], "models.0: .*pattern"),
+        ("models", ["local-dir:/tmp/model"], "models.0: .*pattern"),
         ("seeds", [1, 2, 1], "seeds: values must be distinct; repeated: 1"),
         ("seeds", 1, "seeds: .*list"),
         ("sample", 5, "sample: .*5"),
@@ -127,7 +136,14 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         (b"a: [1,\n", "is not valid YAML"),
         (b"a: 1\nb: 2\na: 3\n", 'duplicate key "a"'),
         (b"sample:\n  size: 1\n  size: 2\n", 'duplicate key "size"'),
-        (b"a: \xff\n", "is not valid YAML"),
+        (b"a: \xff\n", "is not text in UTF-8"),
+        ("a: 1\n".encode("utf-16"), "is not text in UTF-8"),
+        (b"lr: 1" + b"1" * 5000, "(?s)is not valid YAML: .*5001 digits.*line 1, column 5"),
+        (b"a: 1\nlr: 2020-99-99", "(?s)is not valid YAML: month must be .*line 2, column 5"),
+        (b"a:\n  " + b"[" * 20_000, "is not valid YAML: the values in line 2 are nested too deeply"),
+        (b"- " * 30 + b"1", "the values in line 1 are nested too deeply"),
+        (b"a: &a [x, x]\nb: [*a, *a]\n", r"line 2 has an alias, \*a; write the value instead"),
+        (b"a: &a {x: 1}\nb:\n  <<: *a\n", r"line 3 has an alias, \*a; write the value instead"),
         (b"? [a, b]\n: 1\n", "unknown parameter"),
         (b"lr: 1\n", "epochs: missing"),
     ],
@@ -135,6 +151,18 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
 def test_an_unusable_file_is_reported(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "params.yaml").write_bytes(content)
     with pytest.raises(InputError, match=message):
+        read_params(SampleParams, tmp_path / "params.yaml")
+
+
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert read_params(Params, path) == read_params(Params, ROOT / "params.yaml")
+
+
+def test_a_pipe_is_reported(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "params.yaml")
+    with pytest.raises(InputError, match="is not a regular file"):
         read_params(SampleParams, tmp_path / "params.yaml")
 
 
