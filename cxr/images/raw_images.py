@@ -1,12 +1,23 @@
 """Access to the image files in `raw_dir`."""
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
-from zipfile import BadZipFile, ZipFile
+from typing import NamedTuple, Self
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from cxr.core.errors import InputError
+from cxr.core.errors import InputError, first_lines
 from cxr.core.files import open_file
 from cxr.images.limits import MAX_BYTES
+
+
+class Member(NamedTuple):
+    """A file in a zip archive."""
+
+    archive: ZipFile
+    info: ZipInfo
+
+    def __str__(self) -> str:
+        return f"{self.archive.filename}: {self.info.filename}"
 
 
 class RawImages:
@@ -21,33 +32,34 @@ class RawImages:
         """Find the image files.
 
         Raises:
-            InputError: if the folder does not exist or has none of the layouts, or an archive cannot be read.
+            InputError: if the folder does not exist or has none of the layouts, an archive cannot be read, or an image
+                is in two folders or archives.
         """
         self._raw_dir = raw_dir
-        self._archives: list[ZipFile] = []
-        self._files: dict[str, Path] = {}
-        self._members: dict[str, tuple[ZipFile, str]] = {}
+        self._sources: dict[str, Path | Member] = {}
         if not raw_dir.is_dir():
             raise InputError(f"raw_dir: folder {raw_dir} not found; set raw_dir in params.yaml")
         for folder in (raw_dir / "images", *sorted(raw_dir.glob("images_*/images"))):
-            self._files |= {path.name: path for path in folder.glob("*.png")}
-        for path in sorted(raw_dir.glob("images_*.zip")):
-            self._add_archive(path)
-        if not self._files and not self._members and not (raw_dir / "train").is_dir():
+            for path in sorted(folder.glob("*.png")):
+                self._add(path.name, path)
+        with ExitStack() as archives:
+            for path in sorted(raw_dir.glob("images_*.zip")):
+                self._add_archive(archives.enter_context(_open_archive(path)))
+            self._archives = archives.pop_all()
+        if not self._sources and not (raw_dir / "train").is_dir():
             raise InputError(
                 f"{raw_dir} has no images: neither images/*.png, images_0NN/images/*.png or images_0NN.zip (NIH) nor a "
                 "folder train (CheXpert)"
             )
 
     def __contains__(self, name: str) -> bool:
-        return name in self._files or name in self._members or ("/" in name and (self._raw_dir / name).is_file())
+        return name in self._sources or ("/" in name and (self._raw_dir / name).is_file())
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for archive in self._archives:
-            archive.close()
+        self._archives.close()
 
     def read(self, name: str) -> bytes:
         """Return the content of the image file `name`.
@@ -56,18 +68,40 @@ class RawImages:
             KeyError, FileNotFoundError: if there is no such file.
             InputError: if it is not a regular file, or larger than `MAX_BYTES`.
         """
-        if name in self._files or "/" in name:
-            with open_file(self._files.get(name, self._raw_dir / name), MAX_BYTES) as file:
-                return file.read()
-        archive, member = self._members[name]
-        return archive.read(member)
+        source = self._raw_dir / name if "/" in name else self._sources[name]
+        if isinstance(source, Member):
+            return _read_member(source)
+        with open_file(source, MAX_BYTES) as file:
+            return file.read()
 
-    def _add_archive(self, path: Path) -> None:
-        try:
-            archive = ZipFile(path)
-        except (BadZipFile, OSError) as error:
-            raise InputError(f"{path} is not a readable zip archive: {error}") from None
-        self._archives.append(archive)
-        for member in archive.namelist():
-            if member.endswith(".png"):
-                self._members[member.rsplit("/", 1)[-1]] = (archive, member)
+    def _add(self, name: str, source: Path | Member) -> None:
+        # The two may differ, and which of them to use would depend on the layout.
+        if name in self._sources:
+            raise InputError(f"{name} is in two places: {self._sources[name]} and {source}; remove one of them")
+        self._sources[name] = source
+
+    def _add_archive(self, archive: ZipFile) -> None:
+        for info in archive.infolist():
+            if info.filename.endswith(".png"):
+                self._add(info.filename.rsplit("/", 1)[-1], Member(archive, info))
+
+
+def _open_archive(path: Path) -> ZipFile:
+    try:
+        open_file(path).close()  # refuses pipes and devices
+        return ZipFile(path)
+    except (BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        raise InputError(f"{path} is not a readable zip archive: {first_lines(error)}") from None
+
+
+def _read_member(member: Member) -> bytes:
+    """Return the content of a member of an archive, which is refused unread if its size is above `MAX_BYTES`."""
+    archive, info = member
+    # One read with the other methods of compression can expand to gigabytes.
+    if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise InputError(f"{member} is not stored or deflated, but compressed in another way; pack it again")
+    if info.file_size > MAX_BYTES:
+        raise InputError(f"{member} has {info.file_size:,} bytes, more than the limit of {MAX_BYTES:,}")
+    with archive.open(info) as file:
+        # With the size, a stream that is longer than declared is not expanded any further.
+        return file.read(info.file_size)

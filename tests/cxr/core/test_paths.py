@@ -12,7 +12,8 @@ def test_a_model_file_is_named_for_its_model_and_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["SAMPLE", "OFFICIAL", "SPLIT", "IMAGES", "IMAGES_DESCRIPTION", "MODELS", "CURVES", "PREDICTIONS", "DECISIONS"]
+    "name",
+    ["SAMPLE", "OFFICIAL", "SPLIT", "IMAGES", "IMAGES_DESCRIPTION", "MODELS", "CURVES", "PREDICTIONS", "DECISIONS"],
 )
 def test_dvc_tracks_every_file_in_data(name: str) -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
