@@ -195,7 +195,7 @@ def bomb(width: int, height: int) -> bytes:
         (b"Dear colleague,", "a.txt", "not a PNG, JPEG or DICOM file"),
         (b"GIF89a" + bytes(99), "a.png", "not a PNG, JPEG or DICOM file"),
         (png(np.zeros((64, 64), np.uint8))[:70], "a.png", "truncated"),
-        (b"\xff\xd8\xff" + bytes(99), "a.jpg", "not an image"),
+        (b"\xff\xd8\xff" + bytes(99), "a.jpg", "damaged"),
         (b"Dear colleague,", "a.DCM", "not a DICOM file"),
         (bytes(128) + b"DICM" + bytes(20), "a", "DICOM file"),
         (bomb(9000, 8000), "a.png", "9000 x 8000 pixels are too many for a radiograph"),

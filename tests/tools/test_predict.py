@@ -15,8 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,17 +22,17 @@ from cxr.core.errors import InputError
 from cxr.core.labels import CLASSES
 from cxr.evaluation.calibration import Calibration
 from cxr.evaluation.decisions import Decisions
+from cxr.images.limits import MAX_BYTES
 from cxr.inference.saliency import layer_cam
 from cxr.models.classifier import Architecture, build_classifier
 from cxr.models.model_file import load_model, save_model
 from cxr.reporting.overlay import overlay
 from tests.fixtures.planted import SIDE
 from tests.fixtures.project import ROOT
+from tests.fixtures.radiographs import chest, dicom, photo, png_of_size
 from tests.fixtures.stages import error_of, files_in
 from tests.fixtures.terminal import assert_bar_shown, simulate_terminal
 from tests.fixtures.trained import names_of, train_project
-from tools.phantom.exam import Exam
-from tools.phantom.radiograph import render
 from tools.predict import command
 from tools.predict.inputs import find_files
 from tools.predict.ood_checks import COLOUR_FRACTION, colour_fraction, contrast, shape_warnings
@@ -86,10 +84,6 @@ def predicted(monkeypatch: pytest.MonkeyPatch, path: Path, *args: str | Path) ->
 
 def probabilities(found: dict[str, Any]) -> NDArray[np.float64]:
     return np.array([[image["probabilities"][name] for name in CLASSES] for image in found["images"]])
-
-
-def chest(side: int = 64) -> NDArray[np.uint8]:
-    return render(Exam(seed=1, patient=1, number=0, age=50, sex="M", view="PA"), side)[0]
 
 
 def png(pixels: NDArray[Any], path: Path) -> Path:
@@ -192,7 +186,7 @@ def test_a_terminal_shows_lines_and_warnings_above_a_bar_with_the_time_left(
         predict_here(monkeypatch, "images", tmp_path)
     assert_bar_shown(terminal.getvalue(), "predict")
     # The bar is wiped from its line before the warning takes it.
-    assert f"\rwarning: {tmp_path / 'a.png'}: not an image\n" in terminal.getvalue()
+    assert f"\rwarning: {tmp_path / 'a.png'}: not a PNG or JPEG image\n" in terminal.getvalue()
     assert len(capsys.readouterr().out.splitlines()) == 160 + 2
 
 
@@ -333,6 +327,47 @@ def test_files_folders_and_patterns_name_each_image_once(tmp_path: Path, monkeyp
     assert found("**/*.dcm", "[1].png", str(tmp_path / "*.png")) == ["sub/c.dcm", "[1].png", str(tmp_path / "b.png")]
 
 
+def test_dicom_files_with_any_name_are_found_in_a_folder_and_other_files_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("1.2.840.113619.2.5.123", "sub/1.2.840.113619.2.5.77"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        dicom(tmp_path / name, chest(32), WindowCenter=128, WindowWidth=256)
+    (tmp_path / "1.2.3.4").write_bytes(bytes(128) + b"DIC")
+    (tmp_path / "sub/notes.txt").touch()
+    os.mkfifo(tmp_path / "pipe.123")
+    files = find_files([str(tmp_path)])
+    assert [str(path.relative_to(tmp_path)) for path in files] == [
+        "1.2.840.113619.2.5.123",
+        "sub/1.2.840.113619.2.5.77",
+    ]
+    assert all(isinstance(read_image(path, 32), InputImage) for path in files)
+    message = f"warning: {tmp_path}: not PNG, JPEG or DICOM, so left out: 1.2.3.4, pipe.123, sub/notes.txt\n"
+    assert capsys.readouterr().err == message
+
+
+@pytest.mark.timeout(60)
+def test_no_file_of_a_folder_ends_the_others(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    Image.fromarray(chest()).save(tmp_path / "avif.png", format="AVIF")
+    Image.fromarray(chest().astype(np.float32)).save(tmp_path / "float.png", format="TIFF")
+    (tmp_path / "tall.png").write_bytes(png_of_size(1, 67_000_000))
+    with (tmp_path / "large.dcm").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    dicom(tmp_path / "rgb.dcm", chest(32), SamplesPerPixel=3, PlanarConfiguration=0, PixelData=bytes(3072))
+    dicom(tmp_path / "bit.dcm", chest(32), BitsAllocated=1, BitsStored=1, PixelData=bytes(128))
+    dicom(tmp_path / "kind.dcm", chest(32), PhotometricInterpretation=None)
+    shutil.copyfile(project / "images" / names_of(project)[0], tmp_path / "z.png")
+    with pytest.raises(InputError, match="10 of 11 files cannot be read"):
+        predict_here(monkeypatch, tmp_path, "--csv", tmp_path / "a.csv")
+    assert list(pd.read_csv(tmp_path / "a.csv")["file"]) == [str(tmp_path / "z.png")]
+    assert len(capsys.readouterr().err.splitlines()) == 10
+
+
 def test_looping_links_are_named_and_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -395,11 +430,6 @@ def test_predictions_for_standard_output_are_not_mixed_with_the_summary(
         predict_here(monkeypatch, *images, option, tmp_path / "file")
         assert printed.out == (tmp_path / "file").read_text()
         capfd.readouterr()
-
-
-def photo() -> NDArray[np.uint8]:
-    random = np.random.default_rng(0)
-    return np.asarray(Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8)).resize((320, 240)))
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
@@ -511,175 +541,3 @@ def test_overlays_replace_neither_inputs_nor_each_other(tmp_path: Path) -> None:
     assert [path.name for path in written] == ["a.Mass-2.png", "a.Mass-3.png"]
     assert mine.read_bytes() == before
     assert OverlayFolder(tmp_path, [mine]).write(image(Path("a.png")), "Mass", np.ones((4, 4))) == written[0]
-
-
-# DICOM. pydicom writes every file of these tests.
-
-
-def dicom(path: Path, values: NDArray[Any], **attributes: Any) -> Path:
-    """Write `values`, uint16 or int16 [height, width], as a DICOM file with `attributes`."""
-    pydicom = pytest.importorskip("pydicom", reason="DICOM is optional: pip install -r requirements-predict.txt")
-    syntax = attributes.pop("syntax", pydicom.uid.ExplicitVRLittleEndian)
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.TransferSyntaxUID = syntax
-    meta.MediaStorageSOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
-    dataset = pydicom.Dataset()
-    dataset.file_meta = meta
-    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
-    dataset.Rows, dataset.Columns = values.shape
-    bits = 8 * values.itemsize
-    dataset.BitsAllocated = bits
-    dataset.BitsStored = attributes.pop("BitsStored", bits)
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.PixelRepresentation = int(values.dtype.kind == "i")
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.PixelData = attributes.pop("PixelData", values.tobytes())
-    for name, value in attributes.items():
-        setattr(dataset, name, value)
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def read(path: Path, size: int) -> NDArray[np.uint8]:
-    image = read_image(path, size)
-    assert isinstance(image, InputImage), image
-    return image.pixels
-
-
-def reason(path: Path) -> str:
-    failure = read_image(path, 32)
-    assert isinstance(failure, Failure)
-    return failure.reason
-
-
-def ramp(lowest: int, highest: int, dtype: str = "uint16") -> NDArray[Any]:
-    return np.linspace(lowest, highest, 32 * 32).round().astype(dtype).reshape(32, 32)
-
-
-def test_a_dicom_file_gives_the_same_image_with_and_without_suffix(tmp_path: Path) -> None:
-    pixels = chest(32)
-    for name in ("a.dcm", "a"):
-        path = dicom(tmp_path / name, pixels, WindowCenter=128, WindowWidth=256)
-        assert np.array_equal(read(path, 32), pixels)
-
-
-@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
-def test_rescale_window_and_monochrome1_follow_the_standard(tmp_path: Path, kind: str) -> None:
-    values = ramp(0, 4095)
-    path = dicom(
-        tmp_path / "a.dcm", values, BitsStored=12, RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=[2000, 50],
-        WindowWidth=[3000, 9], PhotometricInterpretation=kind,
-    )  # fmt: skip
-    # PS3.3 C.11.2.1.2.1, of the first window.
-    shown = ((values * 2.0 - 1000 - (2000 - 0.5)) / (3000 - 1) + 0.5).clip(0, 1)
-    expected = 255 * (1 - shown if kind == "MONOCHROME1" else shown)
-    assert np.abs(read(path, 32) - expected).max() <= 0.51
-
-
-@pytest.mark.parametrize(
-    ("lowest", "highest", "dtype"), [(100, 3000, "uint16"), (-2000, 500, "int16"), (7, 7, "uint16")]
-)
-def test_without_a_window_the_range_of_the_values_is_displayed(
-    tmp_path: Path, lowest: int, highest: int, dtype: str
-) -> None:
-    values = ramp(lowest, highest, dtype)
-    expected = 255 * (values - float(lowest)) / max(highest - lowest, 1)
-    assert np.abs(read(dicom(tmp_path / "a.dcm", values), 32) - expected).max() <= 0.51
-
-
-def test_a_voi_lut_is_applied(tmp_path: Path) -> None:
-    pydicom = pytest.importorskip("pydicom")
-    values, table = ramp(0, 255), (np.arange(256) ** 2 // 16).astype(np.uint16)
-    item = pydicom.Dataset()
-    item.LUTDescriptor, item.LUTData = [256, 0, 12], table.tobytes()
-    path = dicom(
-        tmp_path / "a.dcm",
-        values,
-        VOILUTSequence=pydicom.Sequence([item]),
-        WindowCenter=9,
-        WindowWidth=9,
-        RescaleSlope=1,
-        RescaleIntercept=0,
-    )
-    assert np.abs(read(path, 32) - table[values] / 4095 * 255).max() <= 0.51
-
-
-def test_an_embedded_jpeg_is_decoded_and_an_unsupported_syntax_is_reported(tmp_path: Path) -> None:
-    pydicom = pytest.importorskip("pydicom")
-    stream = io.BytesIO()
-    Image.fromarray(chest(32)).save(stream, "JPEG", quality=95)
-    packed = pydicom.encaps.encapsulate([stream.getvalue()])
-    path = dicom(
-        tmp_path / "a.dcm", chest(32), PixelData=packed, syntax=pydicom.uid.JPEGBaseline8Bit,
-        WindowCenter=128, WindowWidth=256,
-    )  # fmt: skip
-    assert np.array_equal(read(path, 32), np.asarray(Image.open(stream)))
-    path = dicom(tmp_path / "b.dcm", chest(32), PixelData=packed, syntax=pydicom.uid.JPEGLSLossless)
-    assert "its pixels cannot be read: JPEG-LS Lossless" in reason(path)
-
-
-def test_other_dicom_files_get_a_warning_or_a_reason(tmp_path: Path) -> None:
-    def warnings(**attributes: Any) -> tuple[str, ...]:
-        image = read_image(dicom(tmp_path / "a.dcm", chest(32), **attributes), 32)
-        assert isinstance(image, InputImage)
-        return image.warnings
-
-    assert (
-        warnings(ViewPosition="PA", Modality="DX", BodyPartExamined="CHEST")
-        == warnings()
-        == warnings(ViewPosition="")
-        == ()
-    )
-    assert warnings(ViewPosition="LL") == ("ViewPosition is LL",)
-    assert warnings(ViewPosition="LATERAL", Modality="CT") == ("ViewPosition is LATERAL", "Modality is CT")
-    two = np.concatenate([chest(32), chest(32)]).tobytes()
-    for attributes, message in (
-        ({"NumberOfFrames": 2, "PixelData": two}, "with 2 frames instead of one"),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, "is PALETTE COLOR, not MONOCHROME1"),
-        ({"PixelData": b"12"}, "its pixels cannot be read"),
-    ):
-        assert message in reason(dicom(tmp_path / "b.dcm", chest(32), **attributes))
-    (tmp_path / "c.dcm").write_bytes(b"nothing of the kind")
-    assert "not a DICOM file" in reason(tmp_path / "c.dcm")
-
-
-def test_a_dicom_file_without_an_image_or_that_is_deflated_is_reported(tmp_path: Path) -> None:
-    pydicom = pytest.importorskip("pydicom")
-    path = dicom(tmp_path / "a.dcm", chest(32))
-    dataset = pydicom.dcmread(path)
-    del dataset.PixelData
-    dataset.save_as(path)
-    assert reason(path) == "a DICOM file without an image"
-    syntax = pydicom.uid.DeflatedExplicitVRLittleEndian
-    path = dicom(tmp_path / "b.dcm", np.zeros((4096, 4096), np.uint16), syntax=syntax)
-    assert path.stat().st_size < 100_000
-    assert "deflated DICOM files" in reason(path)
-
-
-@pytest.mark.filterwarnings("ignore")  # pydicom warns of what it fixes
-@given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_damaged_file_of_any_kind_is_read_or_reported(tmp_path: Path, data: st.DataObject) -> None:
-    path = tmp_path / "a"
-    if data.draw(st.booleans()):
-        dicom(path, chest(32), WindowCenter=128, WindowWidth=256, RescaleSlope=1, RescaleIntercept=0)
-    else:
-        kind = data.draw(st.sampled_from(["PNG", "JPEG"]))
-        Image.fromarray(photo()).save(path, format=kind)
-    file = bytearray(path.read_bytes())
-    for position in data.draw(st.lists(st.integers(0, min(len(file), 900) - 1), min_size=1, max_size=4)):
-        file[position] = data.draw(st.integers(0, 255))
-    path.write_bytes(file[: data.draw(st.integers(len(file) // 2, len(file)))])
-    found = read_image(path, 32)
-    assert found.reason if isinstance(found, Failure) else found.pixels.shape == (32, 32)
-
-
-def test_without_pydicom_the_error_names_the_command_that_installs_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "pydicom", None)
-    monkeypatch.delitem(sys.modules, "tools.predict.dicom", raising=False)
-    (tmp_path / "a").write_bytes(bytes(128) + b"DICM")
-    with pytest.raises(InputError, match=r"pip install -r requirements-predict\.txt"):
-        read_image(tmp_path / "a", 32)

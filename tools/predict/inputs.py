@@ -5,19 +5,23 @@ from collections.abc import Iterable, Iterator
 from glob import escape, glob
 from pathlib import Path
 
-from cxr.core.errors import InputError, warn
+from cxr.core.errors import InputError, format_names, warn
+from cxr.core.files import open_file
 from tools.predict.output import printable
+from tools.predict.reading import is_dicom
 
-# DICOM files often have no suffix.
+# DICOM files often have no suffix, or the last number of a UID: 1.2.840.113619.2.5.123. The latter are recognised by
+# their content.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", "")
 
 
 def find_files(inputs: Iterable[str]) -> list[Path]:
     """Return the image files of `inputs`, each once: in the order of `inputs`, then sorted by path.
 
-    A file may have any suffix, a folder stands for all files below it with one of `SUFFIXES`, and a pattern follows
-    the rules of the shell (`**` matches any number of folders). Hidden files in folders are skipped. Links to folders
-    below a folder or `**` are not followed, since they may form loops: a warning names them.
+    A file may have any suffix, a folder stands for all files below it with one of `SUFFIXES` and all DICOM files, and a
+    pattern follows the rules of the shell (`**` matches any number of folders). Hidden files in folders are skipped.
+    Links to folders below a folder or `**` are not followed, since they may form loops: a warning names them, and
+    another one the files of a folder that are left out.
 
     Raises:
         InputError: if one of `inputs` matches no image file.
@@ -37,7 +41,7 @@ def _matching_files(name: str) -> list[Path]:
     files = [file for path in paths for file in (_files_in(path) if path.is_dir() else [path])]
     if not files:
         kinds = ", ".join(filter(None, SUFFIXES))
-        problem = f"it contains no image ({kinds}, or no suffix)" if paths else "there is no such file or folder"
+        problem = f"it contains no image ({kinds}, no suffix, or DICOM)" if paths else "there is no such file or folder"
         raise InputError(f"{printable(name)}: {problem}; give image files, folders or quoted patterns")
     return files
 
@@ -54,9 +58,21 @@ def _matches(pattern: str) -> Iterator[str]:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """Return the files below `folder` with one of `SUFFIXES`; links that lead nowhere are among them."""
-    files = (path for below in _folders_below(folder) for path in below.iterdir() if not path.is_dir())
-    return sorted(path for path in files if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    """Return the image files below `folder`, with links that lead nowhere; a warning names the other files."""
+    paths = (path for below in _folders_below(folder) for path in below.iterdir() if not path.is_dir())
+    visible = sorted(path for path in paths if not path.name.startswith("."))
+    images = [path for path in visible if path.suffix.lower() in SUFFIXES or _starts_as_dicom(path)]
+    if others := [printable(path.relative_to(folder)) for path in sorted(set(visible) - set(images))]:
+        warn(f"{printable(folder)}: not PNG, JPEG or DICOM, so left out: {format_names(others)}")
+    return images
+
+
+def _starts_as_dicom(path: Path) -> bool:
+    try:
+        with open_file(path) as file:
+            return is_dicom(file.read(132))
+    except (InputError, OSError):
+        return False
 
 
 def _folders_below(folder: Path) -> Iterator[Path]:
