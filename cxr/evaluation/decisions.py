@@ -6,33 +6,50 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, PlainSerializer, PlainValidator, field_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from cxr.core.files import write_json
 from cxr.core.labels import CLASSES
 from cxr.evaluation.calibration import Calibration, fit
 from cxr.evaluation.metrics import Labels, PerClass, Scores
 from cxr.evaluation.params import Threshold
-from cxr.evaluation.schema import FileModel, nan_to_none, parse_json, read_text, validate
+from cxr.evaluation.schema import FileModel, Number, first_problem, nan_to_none, read_json
 from cxr.evaluation.thresholds import Rule, choose_thresholds
 from cxr.inference.params import TTA
+
+MemberName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+-[0-9]+$")]
+_NUMBERS = TypeAdapter(
+    Annotated[list[Number], Field(min_length=len(CLASSES), max_length=len(CLASSES))],
+    config=ConfigDict(strict=True, allow_inf_nan=False),
+)
 
 
 def _to_array(values: Any) -> NDArray[np.float64]:
     """Return one float64 for each class, nan for None."""
-    array = np.array(values, np.float64)
-    if array.shape != (len(CLASSES),):
-        raise ValueError(f"{len(CLASSES)} numbers are needed")
-    return array
+    if isinstance(values, np.ndarray):
+        return values
+    try:
+        return np.array(_NUMBERS.validate_python(values), np.float64)
+    except (ValidationError, OverflowError):
+        raise ValueError(f"{len(CLASSES)} numbers are needed") from None
 
 
 def _to_calibration(values: Any) -> Calibration:
     if isinstance(values, Calibration):
         return values
     try:
-        return Calibration.from_dict(values)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not a calibration: {error!r}") from None
+        return Calibration(**dict(_CalibrationFields.model_validate(values)))
+    except ValidationError as error:
+        raise ValueError(": ".join(first_problem(error))) from None
 
 
 ClassArray = Annotated[
@@ -40,6 +57,18 @@ ClassArray = Annotated[
     PlainValidator(_to_array),
     PlainSerializer(lambda array: [nan_to_none(value) for value in array]),
 ]
+
+
+class _CalibrationFields(FileModel):
+    """The fields of a `Calibration` in the file."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    slope: ClassArray
+    intercept: ClassArray
+    not_fitted: Annotated[tuple[str, ...], Field(min_length=len(CLASSES), max_length=len(CLASSES))]
+
+
 CalibrationField = Annotated[Calibration, PlainValidator(_to_calibration), PlainSerializer(Calibration.to_dict)]
 
 
@@ -60,7 +89,7 @@ class Decisions(FileModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    members: tuple[str, ...]
+    members: tuple[MemberName, ...]
     sha256: tuple[str, ...]
     tta: TTA
     classes: tuple[str, ...]
@@ -77,6 +106,12 @@ class Decisions(FileModel):
             raise ValueError(f"the classes are not {', '.join(CLASSES)}")
         return classes
 
+    @model_validator(mode="after")
+    def _check_members(self) -> Self:
+        if not self.members or len(self.members) != len(self.sha256):
+            raise ValueError("each member needs a SHA-256")
+        return self
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read the file that `write` writes.
@@ -84,7 +119,7 @@ class Decisions(FileModel):
         Raises:
             InputError: if `path` is missing, is not JSON, or was written by another version of this project.
         """
-        return validate(cls, parse_json(read_text(path), path), path)
+        return read_json(cls, path)
 
     def write(self, path: Path) -> None:
         """Write to `path` as JSON; `read` restores the same bits."""

@@ -4,20 +4,40 @@ An undefined number, such as the AUROC of a class without positives, is None in 
 level of intervals is 95 %.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, RootModel, ValidationError
 
-from cxr.core.errors import InputError
-from cxr.core.files import write_json
+from cxr.core.errors import InputError, format_names
+from cxr.core.files import read_utf8, write_json
+from cxr.core.labels import CLASSES
 
 Number = float | None
-Numbers = dict[str, Number]
 FileT = TypeVar("FileT", bound=BaseModel)
+ValueT = TypeVar("ValueT")
+
+# The means over the 15 classes, and over the 14 without No Finding.
+MEAN_NAMES = ("mean_15", "mean_14")
+
+
+def _having(names: Iterable[str]) -> AfterValidator:
+    """Return the check that a dictionary has the keys `names` and no others."""
+    required = set(names)
+
+    def check(values: dict[str, ValueT]) -> dict[str, ValueT]:
+        if different := sorted(values.keys() ^ required):
+            raise ValueError(f"missing or unknown: {format_names(different)}")
+        return values
+
+    return AfterValidator(check)
+
+
+ByClass = Annotated[dict[str, ValueT], _having(CLASSES)]
+ByMean = Annotated[dict[str, ValueT], _having(MEAN_NAMES)]
+ByMeanAndClass = Annotated[dict[str, ValueT], _having((*MEAN_NAMES, *CLASSES))]
 
 
 def nan_to_none(value: float) -> Number:
@@ -26,9 +46,9 @@ def nan_to_none(value: float) -> Number:
 
 
 class FileModel(BaseModel):
-    """Base of the models: unknown keys are errors, and instances are frozen."""
+    """Base of the models: unknown keys and numbers that are not finite are errors, and instances are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Interval(FileModel):
@@ -55,11 +75,13 @@ class BeforeAfter(FileModel):
 class Summary(FileModel):
     """`metrics/test.json`: the summary metrics that `dvc metrics diff` compares."""
 
-    auroc: dict[str, int | float | None]
-    average_precision: Numbers
+    auroc: Annotated[
+        dict[str, int | float | None], _having((*MEAN_NAMES, *(f"classes_in_{name}" for name in MEAN_NAMES), *CLASSES))
+    ]
+    average_precision: ByMean[Number]
     brier: BeforeAfter
     calibration_error: BeforeAfter
-    f1: Numbers
+    f1: Annotated[dict[str, Number], _having(["mean_15"])]
     hamming_accuracy: Number
     exact_match: Number
     test_images: int
@@ -88,7 +110,7 @@ class Classes(FileModel):
     """`metrics/classes.json`: metrics by class."""
 
     synthetic: bool
-    classes: dict[str, ClassMetrics]
+    classes: ByClass[ClassMetrics]
 
 
 class Intervals(FileModel):
@@ -96,8 +118,8 @@ class Intervals(FileModel):
 
     bootstrap_samples: int
     patients: int
-    auroc: dict[str, Interval]
-    average_precision: dict[str, Interval]
+    auroc: ByMeanAndClass[Interval]
+    average_precision: ByMeanAndClass[Interval]
 
 
 class OperatingPoint(FileModel):
@@ -114,7 +136,7 @@ class OperatingPoints(FileModel):
     """`metrics/operating_points.json`: rates at the threshold, by class."""
 
     rule: str
-    classes: dict[str, OperatingPoint]
+    classes: ByClass[OperatingPoint]
 
 
 class ClassCalibration(FileModel):
@@ -133,7 +155,7 @@ class CalibrationErrors(FileModel):
     """`metrics/calibration.json`: calibration parameters and errors, by class."""
 
     bins: int
-    classes: dict[str, ClassCalibration]
+    classes: ByClass[ClassCalibration]
 
 
 class GroupMetrics(FileModel):
@@ -168,7 +190,7 @@ class Subgroups(RootModel[dict[str, AttributeMetrics]]):
 class EnsembleMetrics(FileModel):
     """Mean AUROC of the ensemble."""
 
-    auroc: dict[str, Interval]
+    auroc: ByMean[Interval]
 
 
 class MemberMetrics(FileModel):
@@ -176,8 +198,8 @@ class MemberMetrics(FileModel):
 
     model: str
     seed: int
-    auroc: dict[str, Interval]
-    gain: dict[str, Difference]
+    auroc: ByMean[Interval]
+    gain: ByMean[Difference]
 
 
 class MeanAndDeviation(FileModel):
@@ -191,7 +213,7 @@ class ModelMetrics(FileModel):
     """Mean AUROC of one model over its training seeds."""
 
     seeds: int
-    auroc: dict[str, MeanAndDeviation]
+    auroc: ByMean[MeanAndDeviation]
 
 
 class Members(FileModel):
@@ -243,7 +265,7 @@ class DataSummary(FileModel):
     """`metrics/data.json`: name of the data set and counts of each split."""
 
     name: str
-    splits: dict[str, SplitSummary]
+    splits: Annotated[dict[str, SplitSummary], _having(("train", "val", "test"))]
 
 
 class DuplicatePair(FileModel):
@@ -294,55 +316,33 @@ class Metrics(PredictionMetrics):
         Raises:
             InputError: if a file is missing, is not JSON, or was written by another version of this project.
         """
-        return cls.parse({name: read_text(folder / f"{name}.json") for name in cls.model_fields}, folder)
-
-    @classmethod
-    def parse(cls, texts: Mapping[str, str], source: object) -> Self:
-        """Build from the JSON text of each field; errors name `source`.
-
-        Raises:
-            InputError: if a text is missing, is not JSON, or was written by another version of this project.
-        """
-        return validate(cls, {name: parse_json(text, f"{source}: {name}.json") for name, text in texts.items()}, source)
+        models: dict[str, Any] = {name: field.annotation for name, field in cls.model_fields.items()}
+        return cls(**{name: read_json(model, folder / f"{name}.json") for name, model in models.items()})
 
 
-def read_text(path: Path) -> str:
-    """Return the text of the file at `path`.
+def read_json(model: type[FileT], path: Path) -> FileT:
+    """Build `model` from the JSON file at `path`.
 
     Raises:
-        InputError: if it is missing or is not UTF-8.
+        InputError: naming the file and the first field that does not fit, if the file is missing, is not JSON, or was
+            written by another version of this project.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return model.model_validate_json(read_utf8(path), strict=True)
     except FileNotFoundError:
         raise InputError(f"there is no {path}; run `dvc repro`") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not a text file; run `dvc repro`") from None
-
-
-def parse_json(text: str, source: object) -> Any:
-    """Return the value of a JSON text.
-
-    Raises:
-        InputError: naming `source`, if `text` is not JSON.
-    """
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{source} is not JSON ({error}); run `dvc repro`") from None
-
-
-def validate(model: type[FileT], values: object, source: object) -> FileT:
-    """Build `model` from JSON values.
-
-    Raises:
-        InputError: naming `source` and the first field that does not fit.
-    """
-    try:
-        return model.model_validate(values)
+    except InputError as error:
+        raise InputError(f"{error}, or run `dvc repro`") from None
     except ValidationError as error:
-        problem = error.errors()[0]
-        location = ".".join(map(str, problem["loc"]))
+        location, message = first_problem(error)
+        if error.errors()[0]["type"] == "json_invalid":
+            raise InputError(f"{path} is not JSON ({message}); run `dvc repro`") from None
         raise InputError(
-            f"{source} was written by another version of this project ({location}: {problem['msg']}); run `dvc repro`"
+            f"{path} was written by another version of this project ({location}: {message}); run `dvc repro`"
         ) from None
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """Return the location, such as auroc.Mass, and the message of the first problem."""
+    problem = error.errors()[0]
+    return ".".join(map(str, problem["loc"])) or "the whole", problem["msg"].removeprefix("Value error, ")

@@ -135,7 +135,11 @@ def load_model(path: Path) -> tuple[Classifier, dict[str, Any]]:
     if problem := _tensor_problem(state, classifier.state_dict()):
         raise InputError(f"{path} does not hold the weights of {description['model']}: {problem}")
     classifier.load_state_dict(state)
-    return classifier.eval(), description
+    with torch.no_grad():
+        black = torch.zeros(1, 1, architecture.image_size, architecture.image_size)
+        if not classifier.eval()(black).isfinite().all():
+            raise InputError(f"{path} holds damaged weights: the logits of a black image are not finite")
+    return classifier, description
 
 
 def _tensor_problem(state: dict[str, Tensor], expected: dict[str, Tensor]) -> str | None:

@@ -1,6 +1,5 @@
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -45,41 +44,53 @@ def test_what_is_written_is_read_with_the_same_bits(decisions: Decisions, tmp_pa
     assert json.loads((tmp_path / "decisions.json").read_text())["thresholds"][-1] is None
 
 
-def change(content: dict[str, Any], name: str) -> str:
-    """Return the JSON text of `content` with the defect `name`."""
-    if name == "unknown key":
-        content["more"] = 1
-    elif name == "missing key":
-        del content["tta"]
-    elif name == "old calibration":
-        content["calibration"]["kept_because"] = content["calibration"].pop("not_fitted")
-    elif name == "few thresholds":
-        content["thresholds"].pop()
-    elif name == "other classes":
-        content["classes"][0] = "Fracture"
-    elif name == "falling slope":
-        content["calibration"]["slope"][0] = -1
-    return "{" if name == "not JSON" else json.dumps(content)
+NO_VALUE = object()
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("keys", "value", "message"),
     [
-        ("unknown key", r"another version of this project \(more: "),
-        ("missing key", r"another version of this project \(tta: "),
-        ("old calibration", r"another version of this project \(calibration: .*not_fitted"),
-        ("few thresholds", r"another version of this project \(thresholds: .*15 numbers"),
-        ("other classes", r"another version of this project \(classes: "),
-        ("falling slope", r"another version of this project \(calibration: .*above 0"),
-        ("not JSON", r"decisions\.json is not JSON"),
+        ("more", 1, "more: "),
+        ("tta", NO_VALUE, "tta: "),
+        ("synthetic", "yes", "synthetic: .*boolean"),
+        ("calibration.not_fitted", NO_VALUE, "calibration: not_fitted: "),
+        ("calibration.slope.0", -1.0, "calibration: .*above 0"),
+        ("calibration.slope", {"a": 1}, "calibration: slope: 15 numbers"),
+        ("calibration", {"slope": [1.0], "intercept": [0.0], "not_fitted": [""]}, "calibration: slope: 15 numbers"),
+        ("thresholds", [0.5] * 14, "thresholds: 15 numbers"),
+        ("thresholds.0", "0.5", "thresholds: 15 numbers"),
+        ("thresholds.0", 10**400, "thresholds: 15 numbers"),
+        ("calibrated_thresholds.0", float("inf"), "calibrated_thresholds: 15 numbers"),
+        ("classes.0", "Fracture", "classes: "),
+        ("members.0", "../a-1", r"members\.0: .*pattern"),
+        ("members", ["a-1"], "the whole: each member needs a SHA-256"),
     ],
 )
-def test_a_broken_file_is_an_input_error(decisions: Decisions, tmp_path: Path, name: str, message: str) -> None:
+def test_an_invalid_value_is_an_input_error(
+    decisions: Decisions, tmp_path: Path, keys: str, value: object, message: str
+) -> None:
     path = tmp_path / "decisions.json"
     decisions.write(path)
-    path.write_text(change(json.loads(path.read_text()), name))
-    with pytest.raises(InputError, match=message):
+    content = json.loads(path.read_text())
+    *outer, last = (int(key) if key.isdigit() else key for key in keys.split("."))
+    section = content
+    for key in outer:
+        section = section[key]
+    section[last] = value
+    if value is NO_VALUE:
+        del section[last]
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        InputError, match=rf"decisions\.json .*another version .*\({message}.*`dvc repro`"
+    ):
         Decisions.read(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "1" * 5000])
+def test_a_file_that_is_not_json_is_an_input_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "decisions.json").write_text(text)
+    with pytest.raises(InputError, match=r"decisions\.json is not JSON .*run `dvc repro`"):
+        Decisions.read(tmp_path / "decisions.json")
 
 
 def test_a_missing_file_is_an_input_error(tmp_path: Path) -> None:

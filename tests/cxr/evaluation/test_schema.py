@@ -5,7 +5,9 @@ import pytest
 
 from cxr.core.errors import InputError
 from cxr.core.labels import CLASSES
+from cxr.core.paths import METRICS
 from cxr.evaluation.schema import Metrics
+from tests.fixtures.project import ROOT
 from tests.fixtures.reported import WITHOUT_POSITIVES, make_run
 
 
@@ -42,16 +44,52 @@ def test_the_keys_and_types_that_dvc_metrics_diff_compares(folder: Path) -> None
     ]
 
 
+DIGITS = "1" * 5000
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"pairs": [], "more": 1}', r"another version of this project \(duplicates\.more: "),
-        ("{}", r"another version of this project \(duplicates\.pairs: "),
-        ("[", r"duplicates\.json is not JSON"),
+        ('{"pairs": [], "more": 1}', r"duplicates\.json was written by another version of this project \(more: "),
+        ("{}", r"another version of this project \(pairs: "),
+        ('{"pairs": [5]}', r"another version of this project \(pairs\.0: "),
+        ("[]", r"another version of this project \(the whole: "),
+        ("null", r"another version of this project \(the whole: "),
+        (f'{{"pairs": {DIGITS}}}', r"duplicates\.json is not JSON \(.*number out of range"),
+        ("[", r"duplicates\.json is not JSON .*run `dvc repro`"),
+        ("", r"duplicates\.json is not JSON"),
+        ("[" * 100_000, r"duplicates\.json is not JSON \(.*recursion"),
+        ("\0", r"duplicates\.json is not text in UTF-8.*run `dvc repro`"),
     ],
 )
 def test_a_broken_file_is_an_input_error(folder: Path, text: str, message: str) -> None:
     (folder / "duplicates.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        Metrics.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        ("test.auroc.Mass", None, r"test\.json .*\(auroc: missing or unknown: Mass\)"),
+        ("test.test_images", "35", r"test\.json .*\(test_images: .*integer"),
+        ("test.hamming_accuracy", float("nan"), r"test\.json .*\(hamming_accuracy: .*finite"),
+        ("classes.classes.Hernia", None, r"classes\.json .*\(classes: missing or unknown: Hernia\)"),
+        ("classes.classes.Hernia.auroc", "0.5", r"classes\.json .*\(classes\.Hernia\.auroc: .*number"),
+        ("intervals.auroc.mean_14", None, r"intervals\.json .*\(auroc: missing or unknown: mean_14\)"),
+        ("data.splits.test", None, r"data\.json .*\(splits: missing or unknown: test\)"),
+    ],
+)
+def test_a_file_with_an_invalid_value_is_an_input_error(folder: Path, keys: str, value: object, message: str) -> None:
+    name, *outer, last = keys.split(".")
+    content = json.loads((folder / f"{name}.json").read_text())
+    section = content
+    for key in outer:
+        section = section[key]
+    section.pop(last)
+    if value is not None:
+        section[last] = value
+    (folder / f"{name}.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=message):
         Metrics.read(folder)
 
@@ -62,6 +100,5 @@ def test_a_missing_file_is_an_input_error(folder: Path) -> None:
         Metrics.read(folder)
 
 
-def test_a_missing_text_is_an_input_error() -> None:
-    with pytest.raises(InputError, match=r"abc123 was written by another version of this project \(test: "):
-        Metrics.parse({}, "abc123")
+def test_the_committed_files_are_read() -> None:
+    assert Metrics.read(ROOT / METRICS).data.name

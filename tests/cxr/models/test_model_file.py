@@ -107,6 +107,14 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -
         load_model(tmp_path / "model.safetensors")
 
 
+def test_finite_weights_with_an_infinite_output_are_refused(tmp_path: Path) -> None:
+    classifier = build_classifier(TINY)
+    classifier.get_buffer("backbone.bn1.running_var").fill_(-1)
+    save_model(classifier, TINY, {}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="the logits of a black image are not finite"):
+        load_model(tmp_path / "model.safetensors")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
