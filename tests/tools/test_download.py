@@ -1,5 +1,6 @@
 """Tests of the download with a local server that simulates failures. NIH's server is never contacted."""
 
+import gzip
 import hashlib
 import io
 import os
@@ -11,13 +12,16 @@ import tarfile
 import time
 from collections import namedtuple
 from collections.abc import Iterator
+from http.client import HTTPMessage
 from pathlib import Path
+from urllib.request import Request
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 import pytest
 
 from cxr.core.errors import InputError
+from cxr.images.limits import MAX_BYTES
 from cxr.images.raw_images import RawImages
 from stages import resize, sample
 from tests.fixtures.faulty_server import FaultyServer, serving
@@ -25,7 +29,7 @@ from tests.fixtures.nih_folder import numbered_rows, write_nih
 from tests.fixtures.project import ROOT
 from tests.fixtures.stages import error_of, files_in, write_params
 from tests.fixtures.terminal import assert_bar_shown, simulate_terminal
-from tools.download import command, disk_space, import_local, sources, transfer
+from tools.download import archives, command, disk_space, import_local, sources, transfer
 from tools.download.archives import check_member_paths, tar_to_zip
 from tools.download.sources import Source
 
@@ -177,6 +181,9 @@ def test_sample_and_resize_read_the_download(
         ["no length"],
         ["cut", "no ranges"],
         ["cut", "other range"],
+        ["bad length"],
+        ["page no length", "cut"],
+        ["trickle"],
         ["cut", "503", "cut", "drop", "moved", "stall", "wrong", "cut"],
     ],
     ids=" ".join,
@@ -212,6 +219,16 @@ def test_the_range_is_kept_in_a_redirect(server: FaultyServer, get: Getter) -> N
         ("drop always", "cannot be reached", transfer.MAX_TRIES),
         ("page always", "sends a file of 30 bytes instead of", transfer.MAX_TRIES),
         ("wrong always", "sends a file with MD5", 2),
+        ("trickle always", "sends only ", transfer.MAX_TRIES),
+        ("page no length always", "closed the connection after 30 of ", transfer.MAX_TRIES),
+        ("bad length always", "sends a file of nonsense bytes", transfer.MAX_TRIES),
+        (
+            "moved always",
+            "answers 302 The HTTP server returned a redirect error that would lead to an infinite loop",
+            5,
+        ),
+        ("to a file always", "answers 302 ", 1),
+        ("to FTP always", "redirects to ftp://127.0.0.1:1/a", 1),
     ],
 )
 def test_a_permanent_failure_is_reported_and_other_files_are_kept(
@@ -225,12 +242,22 @@ def test_a_permanent_failure_is_reported_and_other_files_are_kept(
     assert "Run the command again to resume" in message
     assert "with a browser" in message
     assert len(server.ranges(FIRST)) == requests
-    assert files_in(get.folder) == COMPLETE - {"images_001.zip"}
+    assert files_in(get.folder) - {f"{FIRST}.part"} == COMPLETE - {"images_001.zip"}
     server.faults[FIRST] = []
     server.requests.clear()
     get()
     assert {name for name, _ in server.requests} == {FIRST}
     assert_complete(get.folder, nih)
+
+
+def test_a_redirect_from_https_is_not_followed_to_http() -> None:
+    def redirect(url: str, target: str) -> Request | None:
+        return transfer._Redirects().redirect_request(Request(url), io.BytesIO(), 302, "", HTTPMessage(), target)  # noqa: S310
+
+    with pytest.raises(transfer.TransferError, match="redirects to http://a/b"):
+        redirect("https://a/b", "http://a/b")
+    for url, target in (("https://a/b", "https://c/d"), ("http://a/b", "https://a/b"), ("http://a/b", "http://c/d")):
+        assert redirect(url, target)
 
 
 def test_a_server_that_always_restarts_the_file_is_a_failure(server: FaultyServer, get: Getter) -> None:
@@ -412,6 +439,14 @@ def test_paths_outside_the_folder_are_rejected(nih: Path, tmp_path: Path, name: 
     assert files_in(tmp_path) == {FIRST}
 
 
+@pytest.mark.parametrize("name", ["a\nb.png", "\x1b[2J.png", "\udcff.png"])
+def test_names_that_cannot_be_printed_are_rejected(tmp_path: Path, name: str) -> None:
+    (tmp_path / FIRST).write_bytes(tar_of([], tarfile.TarInfo(name)))
+    with pytest.raises(InputError, match="a name with control characters or not in UTF-8") as raised:
+        tar_to_zip(tmp_path / FIRST, tmp_path / "images_001.zip", print)
+    assert str(raised.value).isprintable()
+
+
 def test_paths_inside_the_folder_are_accepted() -> None:
     check_member_paths(["images/a.png", "./images/b.png", "images/", "..a.png", "a..png"], Path("a.zip"))
 
@@ -431,6 +466,73 @@ def test_a_damaged_archive_gives_no_zip(files: dict[str, bytes], tmp_path: Path,
     with pytest.raises(InputError, match=r"images_001.tar.gz (cannot be unpacked|has no PNGs)"):
         tar_to_zip(tmp_path / FIRST, tmp_path / "images_001.zip", print)
     assert files_in(tmp_path) == {FIRST}
+
+
+def test_a_damaged_header_is_not_taken_for_the_end(files: dict[str, bytes], tmp_path: Path) -> None:
+    content = bytearray(gzip.decompress(files[FIRST]))
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        header = tar.getmembers()[5].offset
+    content[header + 150] ^= 1
+    (tmp_path / FIRST).write_bytes(gzip.compress(content))
+    with pytest.raises(InputError, match=r"images_001.tar.gz cannot be unpacked: bad checksum"):
+        tar_to_zip(tmp_path / FIRST, tmp_path / "images_001.zip", print)
+
+
+def test_a_wrong_checksum_is_found(files: dict[str, bytes], tmp_path: Path) -> None:
+    content = bytearray(files[FIRST])
+    content[-5] ^= 1
+    (tmp_path / FIRST).write_bytes(content)
+    with pytest.raises(InputError, match=r"images_001.tar.gz cannot be unpacked: CRC check failed"):
+        tar_to_zip(tmp_path / FIRST, tmp_path / "images_001.zip", print)
+
+
+def tar_with_header(name: str, kind: bytes, size: int) -> bytes:
+    """A tar.gz with the header of a member, but without its content."""
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    return gzip.compress(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_member_that_is_too_large_is_not_read(tmp_path: Path, kind: bytes) -> None:
+    for size in (MAX_BYTES + 1, 2**60):
+        (tmp_path / FIRST).write_bytes(tar_with_header("images/a.png", kind, size))
+        with pytest.raises(InputError, match=rf"'images/a.png' has {size:,} bytes, more than the limit of 268,435,456"):
+            tar_to_zip(tmp_path / FIRST, tmp_path / "images_001.zip", print)
+
+
+def test_the_size_in_an_extended_header_is_limited(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("a.png")
+        member.pax_headers = {"size": str(2**50)}
+        tar.addfile(member)
+    (tmp_path / FIRST).write_bytes(stream.getvalue())
+    with pytest.raises(InputError, match=r"'a.png' has 1,125,899,906,842,624 bytes"):
+        tar_to_zip(tmp_path / FIRST, tmp_path / "images_001.zip", print)
+
+
+@pytest.mark.parametrize("suffix", ["png", "txt"])
+def test_an_archive_that_is_small_only_because_it_is_compressed_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(archives, "MIN_LIMIT", 10**6)
+    odd = [tarfile.TarInfo(f"{number}.{suffix}") for number in range(4)]
+    for member in odd:
+        member.size = 500_000
+    (tmp_path / FIRST).write_bytes(tar_of([], *odd))
+    with pytest.raises(InputError, match=r"images_001.tar.gz unpacks to more than 0.0 GB"):
+        tar_to_zip(tmp_path / FIRST, tmp_path / "images_001.zip", print)
+    assert files_in(tmp_path) == {FIRST}
+
+
+def test_a_chain_of_long_names_is_reported(tmp_path: Path) -> None:
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 2
+    chain = (name.tobuf(tarfile.GNU_FORMAT) + b"a\0" + bytes(510)) * 2000
+    (tmp_path / FIRST).write_bytes(gzip.compress(chain))
+    with pytest.raises(InputError, match="cannot be unpacked: maximum recursion depth"):
+        tar_to_zip(tmp_path / FIRST, tmp_path / "images_001.zip", print)
 
 
 def kaggle(nih: Path, folder: Path) -> Path:
@@ -525,6 +627,9 @@ def test_missing_images_are_reported_and_can_be_downloaded(
         get("--from", str(source))
     get()
     assert_has_all(get.folder, nih)
+    # Images that are there already are not stored twice.
+    stored = [len(ZipFile(get.folder / name).namelist()) for name in sorted(ZIPS)]
+    assert stored == [0, 10, 0]
 
 
 @pytest.mark.parametrize(
@@ -553,6 +658,52 @@ def test_a_zip_with_a_path_outside_its_folder_is_rejected(server: FaultyServer, 
         archive.writestr("../a.png", b"")
     with pytest.raises(InputError, match="a path outside its folder"):
         get("--from", str(source))
+
+
+def test_a_zip_with_too_large_a_member_is_rejected(
+    server: FaultyServer, get: Getter, nih: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_local, "MAX_BYTES", 100)
+    source = zipped(nih, tmp_path / "mine")
+    with pytest.raises(InputError, match=r"archive.zip: images of more than 100 bytes: images_001/images/"):
+        get("--from", str(source))
+    assert files_in(get.folder) == set()
+
+
+@pytest.mark.parametrize("offset", [6, 8, 28])
+def test_a_zip_with_a_damaged_directory_is_rejected(
+    server: FaultyServer, get: Getter, tmp_path: Path, offset: int
+) -> None:
+    source = tmp_path / "mine"
+    source.mkdir()
+    stream = io.BytesIO()
+    with ZipFile(stream, "w") as archive:
+        archive.writestr("é.png", b"")
+    content = bytearray(stream.getvalue())
+    content[content.index(b"PK\1\2") + offset] = 255
+    content = content.replace("é".encode(), b"\xff\xff")
+    (source / "images_001.zip").write_bytes(content)
+    with pytest.raises(InputError, match=r"images_001.zip (is not a complete zip archive|contains)"):
+        get("--from", str(source))
+
+
+@pytest.mark.parametrize("name", ["images_001.zip", FIRST, "a.png", "images/a.png", "test_list.txt"])
+def test_pipes_and_links_that_lead_nowhere_are_rejected(
+    server: FaultyServer, get: Getter, nih: Path, tmp_path: Path, name: str
+) -> None:
+    source = kaggle(nih, tmp_path / "mine")
+    (source / name).parent.mkdir(exist_ok=True)
+    (source / name).unlink(missing_ok=True)
+    os.mkfifo(source / name)
+    with pytest.raises(InputError, match=r"is not a regular file|neither files nor links to files"):
+        get("--from", str(source))
+    if name in TABLES:
+        return  # a link to nothing is a missing table
+    (source / name).unlink()
+    (source / name).symlink_to(name)
+    with pytest.raises(InputError, match=r"not a complete zip|neither files nor links to files"):
+        get("--from", str(source))
+    assert files_in(get.folder) == set()
 
 
 def test_a_user_error_is_one_line(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ import argparse
 import fcntl
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from cxr.core.errors import InputError, format_names
@@ -45,21 +46,25 @@ def download(folder: Path) -> None:
         InputError: if files cannot be downloaded (the message names all of them), or the disk has too little space.
     """
     run_parallel([table for table in TABLES if not _has_table(table, folder)], folder, fetch, "download", passes=1)
-    if missing_images(folder):
+    if missing := set(missing_images(folder)):
+        existing = set(read_table(folder)["image"]) - missing
         needed = [source for source in ARCHIVES if not zip_path(source, folder).is_file()]
         check_disk_space(folder, required_space(needed, folder))
-        run_parallel(needed, folder, fetch_as_zip, "download and convert", passes=2)
+        run_parallel(needed, folder, partial(fetch_as_zip, existing), "download and convert", passes=2)
 
 
-def fetch_as_zip(source: Source, folder: Path, progress: Progress) -> None:
-    """Convert the archive `source` to a zip in `folder`; download its tar.gz first if it is not there."""
+def fetch_as_zip(existing: Container[str], source: Source, folder: Path, progress: Progress) -> None:
+    """Convert the archive `source` to a zip in `folder`; download its tar.gz first if it is not there.
+
+    The names in `existing` are left out: an image in two places would be an error in the stages.
+    """
     tar = folder / source.name
     if tar.is_file():
         check_archive(tar)
     else:
         fetch(source, folder, progress)
     progress.print(f"{tar}: size and MD5 are correct; converting to zip")
-    count = tar_to_zip(tar, zip_path(source, folder), progress.advance)
+    count = tar_to_zip(tar, zip_path(source, folder), progress.advance, existing)
     tar.unlink()
     progress.print(f"{zip_path(source, folder)}: {count:,} images")
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
-from cxr.core.errors import InputError
-from cxr.core.files import atomic_write
+from cxr.core.errors import InputError, format_names
+from cxr.core.files import atomic_write, open_file
+from cxr.images.limits import MAX_BYTES
 from tools.download.archives import check_member_paths, tar_to_zip
 from tools.download.disk_space import check_disk_space
 from tools.download.progress import Progress
@@ -37,6 +38,8 @@ def import_files(source: Path, folder: Path) -> None:
             f"--from {source} has no images: neither images_0NN.tar.gz, zips with PNGs, nor PNGs in the folder itself, "
             "in images or in images_0NN/images"
         )
+    if special := [path.name for path in targets if not path.is_file()]:
+        raise InputError(f"--from {source}: neither files nor links to files: {format_names(special)}; remove them")
     pending = {path: folder / target for path, target in targets.items() if not (folder / target).exists()}
     check_disk_space(folder, sum(file_size(path) for path in pending if _needs_space(path, folder)))
     progress = Progress("import", sum(file_size(path) for path in pending))
@@ -63,14 +66,18 @@ def _targets(source: Path) -> Iterator[tuple[Path, Path]]:
 
 def _has_images(archive: Path) -> bool:
     try:
-        with ZipFile(archive) as file:
-            names = file.namelist()
-    except BadZipFile as error:
+        with open_file(archive) as content, ZipFile(content) as file:
+            members = file.infolist()
+    # zipfile raises the last two for some damaged directories.
+    except (BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise InputError(
             f"{archive} is not a complete zip archive: {error}; download it again or move it away"
         ) from None
-    check_member_paths(names, archive)
-    return any(name.endswith(".png") for name in names)
+    check_member_paths((member.filename for member in members), archive)
+    images = [member for member in members if member.filename.endswith(".png")]
+    if large := [member.filename for member in images if member.file_size > MAX_BYTES]:
+        raise InputError(f"{archive}: images of more than {MAX_BYTES:,} bytes: {format_names(large)}; move it away")
+    return bool(images)
 
 
 def _needs_space(path: Path, folder: Path) -> bool:

@@ -5,22 +5,26 @@ a file are detected without an ETag.
 """
 
 import re
+import time
 from collections.abc import Iterator
 from hashlib import file_digest
 from http import HTTPStatus
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
+from typing import IO
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from cxr.core.errors import InputError
+from cxr.core.errors import InputError, first_lines
 from tools.download.progress import Progress
 from tools.download.sources import BROWSER_PAGE, Source
 
-MAX_TRIES = 7  # consecutive tries without a received byte, over about a minute
+MAX_TRIES = 7  # consecutive tries without progress, over about a minute
 MIN_PAUSE = 1.0  # seconds before the first retry; doubled for each further one
 MAX_RETRY_AFTER = 60.0  # seconds; limit of the header Retry-After
-TIMEOUT = 30.0  # seconds without a received byte
+TIMEOUT = 30.0  # seconds without a received byte, and period of MIN_SPEED
+MIN_SPEED = 1000  # bytes per second; a slower transfer is a failure
 CHUNK = 1 << 20  # bytes
 _TEMPORARY_ERRORS = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
@@ -77,7 +81,7 @@ def _fill(source: Source, part: Path, progress: Progress) -> None:
         try:
             _receive(source, part, progress)
         except TransferError as failure:
-            failures = 1 if file_size(part) > before else failures + 1
+            failures = 1 if file_size(part) - before > MIN_SPEED * TIMEOUT else failures + 1
             if failure.is_final or failures == MAX_TRIES:
                 raise _give_up(source, part.parent, str(failure)) from None
             seconds = max(failure.retry_after, MIN_PAUSE * 2 ** (failures - 1))
@@ -101,20 +105,31 @@ def _receive(source: Source, part: Path, progress: Progress) -> None:
 def _request(source: Source, start: int) -> HTTPResponse:
     request = Request(source.url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310 (see sources.py)
     try:
-        reply: HTTPResponse = urlopen(request, timeout=TIMEOUT)  # noqa: S310
+        reply: HTTPResponse = build_opener(_Redirects).open(request, timeout=TIMEOUT)
     except HTTPError as error:
         with error:
-            is_client_error = HTTPStatus.BAD_REQUEST <= error.code < HTTPStatus.INTERNAL_SERVER_ERROR
             seconds = error.headers.get("Retry-After", "")
             raise TransferError(
-                f"answers {error.code} {error.reason}",
-                is_final=is_client_error and error.code not in _TEMPORARY_ERRORS,
+                f"answers {error.code} {first_lines(ValueError(error.reason))}",
+                is_final=error.code < HTTPStatus.INTERNAL_SERVER_ERROR and error.code not in _TEMPORARY_ERRORS,
                 retry_after=min(float(seconds), MAX_RETRY_AFTER) if seconds.isdecimal() else 0,
             ) from None
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise TransferError(f"cannot be reached ({reason})") from None
     return reply
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Follows redirects, but not from HTTPS to another protocol; urllib limits their number."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        """Return the next request; raise TransferError if its protocol is less safe."""
+        if urlsplit(newurl).scheme not in ("https", req.type):
+            raise TransferError(f"redirects to {newurl}", is_final=True)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _first_byte(reply: HTTPResponse, requested: int, size: int) -> int:
@@ -136,9 +151,15 @@ def _first_byte(reply: HTTPResponse, requested: int, size: int) -> int:
 def _chunks(reply: HTTPResponse, count: int) -> Iterator[bytes]:
     """Yield up to `count` bytes; fewer if the server closes the connection."""
     try:
+        start, received = time.monotonic(), 0
         while count and (chunk := reply.read1(min(CHUNK, count))):
             count -= len(chunk)
             yield chunk
+            received += len(chunk)
+            if (seconds := time.monotonic() - start) > TIMEOUT:
+                if received < MIN_SPEED * seconds:
+                    raise TransferError(f"sends only {received / seconds:.0f} bytes per second")
+                start, received = time.monotonic(), 0
     except (OSError, HTTPException) as error:
         raise TransferError(f"closed the connection ({error or type(error).__name__})") from None
 
