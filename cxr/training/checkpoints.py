@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +131,14 @@ def read_curve(folder: Path) -> pd.DataFrame | None:
 def load_last(folder: Path) -> dict[str, Any] | None:
     """Return the state after the last finished epoch, on the CPU; None if there is none or the file is damaged."""
     try:
-        state: dict[str, Any] = torch.load(folder / LAST, map_location="cpu", weights_only=True)
-        return state
+        # Read first: an OSError of torch.load means a damaged file, and one of the disk does not.
+        content = BytesIO((folder / LAST).read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, MemoryError):
+    try:
+        state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+        return state
+    except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 (torch.load raises many types for damaged files)
         warn(f"cannot read {folder / LAST}; training starts again from the first epoch: {error}")

@@ -121,10 +121,14 @@ def _to_gray(dataset: Dataset) -> NDArray[np.uint8]:
 def _stored_values(dataset: Dataset) -> NDArray[Any]:
     """Return the pixels as they are stored, of an integer type, [height, width]."""
     try:
-        return dataset.pixel_array
+        pixels: NDArray[Any] = dataset.pixel_array
     except Exception as error:  # noqa: BLE001 (pydicom raises exceptions of many classes)
         syntax = dataset.file_meta.TransferSyntaxUID.name
         raise ValueError(f"its pixels cannot be read: {syntax}: {first_lines(error)}") from None
+    if pixels.shape != (dataset.Rows, dataset.Columns):
+        # pydicom returns further frames that the data hold beyond NumberOfFrames.
+        raise ValueError(f"its pixels are {pixels.shape}, and its header declares ({dataset.Rows}, {dataset.Columns})")
+    return pixels
 
 
 def _is_padding(stored: NDArray[Any], dataset: Dataset) -> NDArray[np.bool_]:
