@@ -6,6 +6,9 @@ Writes: `data/images.npy` (uint8 [images, image_size, image_size], rows in the o
 Run: `python -m stages.resize`
 """
 
+import cxr.core.interrupts  # noqa: F401 (must precede imports that take seconds)
+
+# isort: split
 import os
 import shutil
 from collections.abc import Callable

@@ -6,6 +6,9 @@ Writes: `data/sample.csv` (image, patient, age, sex, view, then 15 columns of 0,
 Run: `python -m stages.sample`
 """
 
+import cxr.core.interrupts  # noqa: F401 (must precede imports that take seconds)
+
+# isort: split
 from pathlib import Path
 
 import numpy as np

@@ -5,6 +5,9 @@ Writes: `data/split.csv` (image, patient, split).
 Run: `python -m stages.split`
 """
 
+import cxr.core.interrupts  # noqa: F401 (must precede imports that take seconds)
+
+# isort: split
 import numpy as np
 import pandas as pd
 

@@ -4,19 +4,22 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+import cxr.core.interrupts  # noqa: F401 (for programs that do not import it first)
+
 
 class InputError(Exception):
     """An error that the user can fix. Its message states what is wrong, where, and what to do."""
 
 
 def run_as_script(main: Callable[[], None]) -> None:
-    """Run `main`; print an `InputError` or `OSError` as `error: …` and exit with code 1."""
+    """Run `main`; print an `InputError` or `OSError` as `error: …` and exit with code 1.
+
+    Ctrl-C is left to `cxr.core.interrupts`.
+    """
     try:
         main()
     except InputError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted")
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename} not found; run `dvc repro` to create the inputs of a stage")
     except OSError as error:

@@ -6,4 +6,6 @@ so setting the variable later has no effect. On a busy CPU, spinning threads mak
 
 import os
 
+import cxr.core.interrupts  # noqa: F401 (must precede imports that take seconds)
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

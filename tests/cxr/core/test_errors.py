@@ -20,7 +20,6 @@ def run_failing(error: BaseException) -> str:
     ("error", "message"),
     [
         (InputError("lr: missing"), "error: lr: missing"),
-        (KeyboardInterrupt(), "error: interrupted"),
         (FileNotFoundError(2, "No such file", "data/a.csv"), "error: data/a.csv not found; run `dvc repro`"),
         (PermissionError(13, "Permission denied", "a.csv"), "error: Permission denied: a.csv"),
         (OSError(28, "No space left on device"), "error: No space left on device: while writing an output"),
