@@ -78,7 +78,10 @@ def check_values(table: pd.DataFrame, patterns: Mapping[str, str], source: objec
         invalid = ~table[column].str.fullmatch(pattern)
         if invalid.any():
             row = table[invalid].iloc[0]
-            raise InputError(f"{source}: invalid {column} {row[column]!r} of image {row['image']}; correct the row")
+            raise InputError(
+                f"{source}: invalid {column} {row[column]!r} of image {row['image']}; correct the row (`dvc repro` "
+                "writes the tables in data again)"
+            )
 
 
 def check_images(images: pd.Series, source: object) -> None:

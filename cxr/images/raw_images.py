@@ -10,7 +10,7 @@ from cxr.core.files import open_file
 from cxr.images.limits import MAX_BYTES
 
 
-class Member(NamedTuple):
+class ZipMember(NamedTuple):
     """A file in a zip archive."""
 
     archive: ZipFile
@@ -36,7 +36,7 @@ class RawImages:
                 is in two folders or archives.
         """
         self._raw_dir = raw_dir
-        self._sources: dict[str, Path | Member] = {}
+        self._sources: dict[str, Path | ZipMember] = {}
         if not raw_dir.is_dir():
             raise InputError(f"raw_dir: folder {raw_dir} not found; set raw_dir in params.yaml")
         for folder in (raw_dir / "images", *sorted(raw_dir.glob("images_*/images"))):
@@ -69,12 +69,12 @@ class RawImages:
             InputError: if it is not a regular file, or larger than `MAX_BYTES`.
         """
         source = self._raw_dir / name if "/" in name else self._sources[name]
-        if isinstance(source, Member):
+        if isinstance(source, ZipMember):
             return _read_member(source)
         with open_file(source, MAX_BYTES) as file:
             return file.read()
 
-    def _add(self, name: str, source: Path | Member) -> None:
+    def _add(self, name: str, source: Path | ZipMember) -> None:
         # The two may differ, and which of them to use would depend on the layout.
         if name in self._sources:
             raise InputError(f"{name} is in two places: {self._sources[name]} and {source}; remove one of them")
@@ -83,7 +83,7 @@ class RawImages:
     def _add_archive(self, archive: ZipFile) -> None:
         for info in archive.infolist():
             if info.filename.endswith(".png"):
-                self._add(info.filename.rsplit("/", 1)[-1], Member(archive, info))
+                self._add(info.filename.rsplit("/", 1)[-1], ZipMember(archive, info))
 
 
 def _open_archive(path: Path) -> ZipFile:
@@ -94,7 +94,7 @@ def _open_archive(path: Path) -> ZipFile:
         raise InputError(f"{path} is not a readable zip archive: {first_lines(error)}") from None
 
 
-def _read_member(member: Member) -> bytes:
+def _read_member(member: ZipMember) -> bytes:
     """Return the content of a member of an archive, which is refused unread if its size is above `MAX_BYTES`."""
     archive, info = member
     # One read with the other methods of compression can expand to gigabytes.
