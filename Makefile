@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor repro report app test test-fast lint accept bench clean
+.PHONY: help doctor repro report app test test-fast lint fuzz accept bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ lint: .venv/tests ## Fix what the linters can fix, and check types
 	ruff check --fix .
 	ruff format .
 	mypy
+
+fuzz: .venv/tests ## Give random mutated files to all readers for FUZZ_MINUTES, 10 by default
+	FUZZ_MINUTES=$(or $(FUZZ_MINUTES),10) pytest tests/fuzz --timeout 0
 
 accept: .venv/tests ## Run the full-size checks: two clones, killed runs, shuffled labels (half an hour)
 	pytest -m accept --timeout 7200 --capture no
