@@ -198,8 +198,8 @@ def bomb(width: int, height: int) -> bytes:
         (b"\xff\xd8\xff" + bytes(99), "a.jpg", "damaged"),
         (b"Dear colleague,", "a.DCM", "not a DICOM file"),
         (bytes(128) + b"DICM" + bytes(20), "a", "DICOM file"),
-        (bomb(9000, 8000), "a.png", "9000 x 8000 pixels are too many for a radiograph"),
-        (bomb(30_000, 30_000), "a.png", "exceeds limit"),
+        (bomb(9000, 8000), "a.png", "9,000 x 8,000 pixels are too many for a radiograph"),
+        (bomb(30_000, 30_000), "a.png", "30,000 x 30,000 pixels are too many for a radiograph"),
         (bomb(8000, 8000), "a.png", "truncated"),
     ],
 )
