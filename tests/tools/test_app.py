@@ -13,6 +13,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -349,6 +352,130 @@ def test_the_server_listens_on_localhost_and_sends_no_usage_statistics(
     assert not any("server.port" in option for option in served[0])
     start(monkeypatch, "--port", "8765")
     assert "--server.port=8765" in served[1]
+
+
+HOSTILE_VARIABLES = {
+    "SERVER_ADDRESS": "127.0.0.2",
+    "SERVER_ALLOWED_HOSTS": "*",
+    "SERVER_BASE_URL_PATH": "elsewhere",
+    "SERVER_COOKIE_SECRET": "known",
+    "SERVER_CORS_ALLOWED_ORIGINS": "http://evil.example",
+    "SERVER_ENABLE_CORS": "false",
+    "SERVER_ENABLE_STATIC_SERVING": "true",
+    "SERVER_ENABLE_XSRF_PROTECTION": "false",
+    "SERVER_MAX_UPLOAD_SIZE": "5000",
+    "SERVER_SSL_CERT_FILE": "/nonesuch",
+    "BROWSER_SERVER_ADDRESS": "evil.example",
+    "GLOBAL_DEVELOPMENT_MODE": "true",
+}
+HOSTILE_FILE = """
+[server]
+corsAllowedOrigins = ["http://evil.example"]
+enableCORS = false
+enableXsrfProtection = false
+sslCertFile = "/nonesuch"
+baseUrlPath = "elsewhere"
+[browser]
+serverAddress = "evil.example"
+[[theme.fontFaces]]
+family = "x"
+url = "http://evil.example/font.woff2"
+"""
+
+
+@pytest.fixture(scope="module")
+def port(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server that was started with hostile settings."""
+    folder = shutil.copytree(project, tmp_path_factory.mktemp("hostile") / "project")
+    for place in (folder, folder / "home"):
+        (place / ".streamlit").mkdir(parents=True)
+        (place / ".streamlit/config.toml").write_text(HOSTILE_FILE, encoding="utf-8")
+    with socket.create_server(("localhost", 0)) as free:
+        number: int = free.getsockname()[1]
+    hostile = {f"STREAMLIT_{name}": value for name, value in HOSTILE_VARIABLES.items()}
+    places = {"HOME": str(folder / "home"), "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tools.app", "--port", str(number)],
+        cwd=folder, env=os.environ | hostile | places, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        wait_until_served(number, process)
+        yield number
+    finally:
+        process.terminate()
+        output, _ = process.communicate(timeout=60)
+    assert "Traceback" not in output
+    assert f"http://localhost:{number}" in output
+
+
+def wait_until_served(number: int, process: subprocess.Popen[str]) -> None:
+    for _ in range(1200):
+        assert process.poll() is None, process.communicate()[0]
+        with suppress(OSError):
+            assert status_of(number, "GET", "/_stcore/health") == HTTPStatus.OK
+            return
+        time.sleep(0.1)
+    pytest.fail("no page within two minutes")
+
+
+def status_of(number: int, method: str, path: str, **headers: str) -> int:
+    """Return the status of the server's answer; underscores in the names of headers stand for hyphens."""
+    with closing(HTTPConnection("localhost", number, timeout=60)) as connection:
+        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        return connection.getresponse().status
+
+
+def open_session(number: int, origin: str, host: str = "localhost") -> int:
+    """Return the status of the answer to a page of `origin` that opens a session."""
+    return status_of(
+        number,
+        "GET",
+        "/_stcore/stream",
+        Host=host,
+        Origin=origin,
+        Connection="Upgrade",
+        Upgrade="websocket",
+        Sec_WebSocket_Version="13",
+        Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==",
+    )
+
+
+def test_hostile_settings_do_not_let_other_pages_in(port: int) -> None:
+    assert open_session(port, f"http://localhost:{port}") == HTTPStatus.SWITCHING_PROTOCOLS
+    for origin in ("http://evil.example", f"http://evil.example:{port}", "http://localhost.evil.example", "null"):
+        assert open_session(port, origin) == HTTPStatus.FORBIDDEN
+    # DNS rebinding: the foreign name resolves to this machine.
+    assert open_session(port, "http://evil.example", "evil.example") == HTTPStatus.FORBIDDEN
+    assert status_of(port, "PUT", "/_stcore/upload_file/a/b") == HTTPStatus.FORBIDDEN
+
+
+def test_hostile_settings_change_neither_address_nor_theme(port: int) -> None:
+    with closing(HTTPConnection("localhost", port, timeout=60)) as connection:
+        connection.request("GET", "/_stcore/host-config", headers={"Origin": "http://evil.example"})
+        answer = connection.getresponse()
+        assert answer.status == HTTPStatus.OK
+        assert answer.headers["Access-Control-Allow-Origin"] in (None, f"http://localhost:{port}")
+        assert b"evil" not in answer.read()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="NO SECOND ADDRESS: only Linux has 127.0.0.2 by default")
+def test_hostile_settings_do_not_open_the_page_to_the_network(port: int) -> None:
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port)):
+        pass
+
+
+def test_all_settings_are_those_of_the_command(
+    here: Path, monkeypatch: pytest.MonkeyPatch, served: list[list[str]], tmp_path: Path
+) -> None:
+    for name, value in HOSTILE_VARIABLES.items():
+        monkeypatch.setenv(f"STREAMLIT_{name}", value)
+    monkeypatch.setattr(command.config, "get_config_files", command.config.get_config_files)
+    monkeypatch.setattr(command.net_util, "get_external_ip", command.net_util.get_external_ip)
+    start(monkeypatch)
+    assert not any(name.startswith("STREAMLIT_") for name in os.environ)
+    assert command.config.get_config_files("config.toml") == []
+    assert command.net_util.get_external_ip() is None
+    assert {"--server.enableCORS=true", "--server.enableXsrfProtection=true"} < set(served[0])
 
 
 @pytest.mark.parametrize("port", ["70000", "-1"])

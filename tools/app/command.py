@@ -10,10 +10,12 @@ Not for clinical use.
 """
 
 import argparse
+import os
 import socket
 from pathlib import Path
 
 from starlette.formparsers import MultiPartParser
+from streamlit import config, net_util
 from streamlit.web import cli
 
 from cxr.core.errors import InputError
@@ -25,12 +27,17 @@ EXAMPLES = """examples:
 """
 PAGE = Path(__file__).with_name("page.py")
 LARGEST_UPLOAD = 50  # MB
-# As command-line options, so that no configuration file or environment variable of the user overrides them.
+# Values that the page relies on, even if they are Streamlit's defaults.
 SETTINGS = (
     "--server.address=localhost",
     # Prevents DNS rebinding: a foreign page under a name that resolves to this machine could read the page.
     "--server.allowedHosts=localhost",
     "--server.allowedHosts=127.0.0.1",
+    # Only the page itself may open a session or upload files.
+    "--server.enableCORS=true",
+    "--server.enableXsrfProtection=true",
+    "--server.xsrfCookieSameSite=strict",
+    "--server.enableStaticServing=false",
     "--server.headless=true",  # no prompt for an e-mail address
     f"--server.maxUploadSize={LARGEST_UPLOAD}",
     "--server.fileWatcherType=none",
@@ -55,6 +62,8 @@ def main() -> None:
         check_port(port)
     # Before the server starts, so that missing files end the command and the first visitor does not wait.
     load_state()
+    ignore_user_settings()
+    make_no_requests()
     keep_uploads_in_memory()
     # Without a port, Streamlit looks for a free one.
     cli.main(["run", str(PAGE), *SETTINGS, *([f"--server.port={port}"] if port is not None else [])])
@@ -84,6 +93,21 @@ def check_port(port: int) -> None:
             listener.bind(("localhost", port))
         except (OSError, OverflowError) as error:
             raise InputError(f"--port {port}: {error}; give another port, or none to use a free one") from None
+
+
+def ignore_user_settings() -> None:
+    """Make Streamlit read neither `STREAMLIT_*` variables nor its files config.toml.
+
+    They could add origins that may use the page, show it under another address, or load fonts from the internet.
+    """
+    for name in [name for name in os.environ if name.startswith("STREAMLIT_")]:
+        del os.environ[name]
+    config.get_config_files = lambda file_name: []  # noqa: ARG005 (Streamlit may pass it by name)
+
+
+def make_no_requests() -> None:
+    """Prevent the request with which Streamlit finds this machine's public address when a foreign page connects."""
+    net_util.get_external_ip = lambda: None
 
 
 def keep_uploads_in_memory() -> None:
