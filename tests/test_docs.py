@@ -44,7 +44,7 @@ RUN_IN_COPY = (
     "dvc metrics diff",
     "dvc metrics diff HEAD~1",
     "dvc plots diff HEAD~1",
-    "git checkout . && dvc checkout",
+    "git checkout . && dvc checkout --force",
     "dvc exp show --only-changed --sort-by auroc.mean_15",
     "dvc exp show -A --only-changed",
     "python -m tools.compare HEAD slow",

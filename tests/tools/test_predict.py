@@ -257,7 +257,7 @@ def test_missing_model_files_name_the_commands_that_restore_them(
     shutil.copyfile(project / "data/decisions.json", tmp_path / "data/decisions.json")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        InputError, match=r"no data/models/test_resnet-1\.safetensors, .*`git checkout \. && dvc checkout`"
+        InputError, match=r"no data/models/test_resnet-1\.safetensors, .*`git checkout \. && dvc checkout --force`"
     ):
         predict_here(monkeypatch, project / "images/00000000_000.png")
 

@@ -132,7 +132,7 @@ def _member_files(decisions: Decisions | None) -> list[Path]:
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
         raise InputError(
-            f"there is no {', '.join(missing)}, which {DECISIONS} names; `git checkout . && dvc checkout` restores the "
-            "last commit, `dvc pull` fetches outputs that were pushed, and `dvc repro` trains again"
+            f"there is no {', '.join(missing)}, which {DECISIONS} names; `git checkout . && dvc checkout --force` "
+            "restores the last commit, `dvc pull` fetches outputs that were pushed, and `dvc repro` trains again"
         )
     return files
