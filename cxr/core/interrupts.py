@@ -23,4 +23,9 @@ def report_interrupt(kind: type[BaseException], error: BaseException, traceback:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def exit_on_sigterm() -> None:
+    """Let SIGTERM end the program with exit code 143, after its `finally` clauses have removed unfinished files."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
 sys.excepthook = report_interrupt

@@ -302,7 +302,7 @@ def test_a_terminal_shows_a_bar_with_the_remaining_time(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+@pytest.mark.parametrize("when", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_is_resumed(server: FaultyServer, get: Getter, nih: Path, when: signal.Signals) -> None:
     server.faults[FIRST] = ["stall always"]
     process = start(get.folder, server)
@@ -314,9 +314,9 @@ def test_a_stopped_run_is_resumed(server: FaultyServer, get: Getter, nih: Path, 
         time.sleep(0.02)
     process.send_signal(when)
     _, errors = process.communicate(timeout=20)
-    if when == signal.SIGINT:
-        assert process.returncode == 1
-        assert errors.strip().endswith("error: interrupted")
+    assert process.returncode == (128 + when if when == signal.SIGTERM else -when)
+    assert "Traceback" not in errors
+    assert errors.strip().endswith("error: interrupted" if when == signal.SIGINT else "")
     assert not any(name.endswith(("001.zip", "001.tar.gz")) for name in files_in(get.folder))
     server.faults[FIRST] = []
     server.requests.clear()
@@ -331,6 +331,7 @@ def start(folder: Path, server: FaultyServer) -> subprocess.Popen[str]:
     script = f"""
 import sys
 from cxr.core.errors import run_as_script
+from cxr.core.interrupts import exit_on_sigterm
 from tools.download import command, import_local, transfer
 from tools.download.sources import Source
 for module in (command, import_local):
@@ -338,12 +339,37 @@ for module in (command, import_local):
     module.TABLES = {as_sources(TABLES, server)!r}
 transfer.TIMEOUT, transfer.MIN_PAUSE = 0.4, 0.01
 sys.argv = ["download", {str(folder)!r}]
+exit_on_sigterm()
 run_as_script(command.main)
 """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "-c", script], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", [signal.SIGINT, signal.SIGTERM])
+def test_a_conversion_that_is_stopped_leaves_no_file(tmp_path: Path, when: signal.Signals) -> None:
+    source = tmp_path / "mine"
+    source.mkdir()
+    large = [tarfile.TarInfo(f"{number}.png") for number in range(20_000)]
+    for member in large:
+        member.size = 1000
+    (source / "images_020.tar.gz").write_bytes(tar_of([], *large))
+    folder = tmp_path / "raw"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tools.download", str(folder), "--from", str(source)],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    while not (folder.is_dir() and files_in(folder)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(when)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (128 + when if when == signal.SIGTERM else -when)
+    assert "Traceback" not in errors
+    assert files_in(folder) == set()
 
 
 def test_a_killed_conversion_is_repeated(server: FaultyServer, get: Getter, nih: Path) -> None:

@@ -1,8 +1,10 @@
 """Output files that the user names. Devices are pseudo-terminals and FIFOs of the test, never those of the machine."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from threading import Thread
 
@@ -78,6 +80,25 @@ def test_a_failure_leaves_the_output_unchanged(tmp_path: Path) -> None:
         write(tmp_path / "file", "half\udcff")
     assert (tmp_path / "file").read_text() == "old"
     assert files_in(tmp_path) == {"file"}
+
+
+@pytest.mark.parametrize("when", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_a_pipe_has_no_reader_leaves_no_file(tmp_path: Path, when: signal.Signals) -> None:
+    (tmp_path / "temporary").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "temporary")}
+    script = f"from cxr.core.interrupts import exit_on_sigterm\nexit_on_sigterm()\n{WRITE}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "pipe")], env=environment, text=True, stderr=subprocess.PIPE
+    )
+    while not any(name.endswith("output") for name in files_in(tmp_path)):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(when)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (143 if when == signal.SIGTERM else -signal.SIGINT)
+    assert "Traceback" not in errors
+    assert files_in(tmp_path) == {"pipe"}
 
 
 def test_an_output_that_cannot_be_written_is_reported_beforehand(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
 
 # isort: split
 from cxr.core.errors import run_as_script
+from cxr.core.interrupts import exit_on_sigterm
 from tools.predict.command import main
 
+exit_on_sigterm()
 run_as_script(main)
