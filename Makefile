@@ -5,10 +5,10 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor repro report app test test-fast lint fuzz accept bench clean
+.PHONY: help doctor repro report app test test-fast lint fuzz accept bench constraints clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 doctor: ## Check whether this machine can run the pipeline
 	@$(or $(wildcard .venv/bin/python),$(PYTHON)) -m tools.doctor
@@ -54,6 +54,12 @@ bench: .venv/bench ## Run the CPU benchmarks, with other libraries for compariso
 	python -m benchmarks.no_op
 	python -m benchmarks.predict
 
+constraints: ## Write constraints.txt anew from a fresh environment, to upgrade packages
+	@folder=$$(mktemp -d) && trap "rm -rf $$folder" EXIT && cp requirements*.txt $$folder && touch $$folder/constraints.txt && \
+	$(PYTHON) -m venv $$folder/venv && \
+	$$folder/venv/bin/python -m pip install --quiet --requirement $$folder/requirements-dev.txt --requirement $$folder/requirements-bench.txt && \
+	{ sed '/^#/!d' constraints.txt; $$folder/venv/bin/python -m pip freeze; } > $$folder/new.txt && mv $$folder/new.txt constraints.txt
+
 clean: ## Remove the environment and tool caches; keep data, checkpoints and DVC's cache
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -61,18 +67,18 @@ clean: ## Remove the environment and tool caches; keep data, checkpoints and DVC
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/stages: requirements.txt | .venv/bin/python
+.venv/stages: requirements.txt constraints.txt | .venv/bin/python
 	python -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-.venv/app: requirements.txt requirements-predict.txt requirements-app.txt | .venv/bin/python
+.venv/app: requirements.txt requirements-predict.txt requirements-app.txt constraints.txt | .venv/bin/python
 	python -m pip install --quiet --requirement requirements-app.txt
 	touch $@
 
-.venv/tests: requirements.txt requirements-predict.txt requirements-app.txt requirements-export.txt requirements-dev.txt | .venv/bin/python
+.venv/tests: requirements.txt requirements-predict.txt requirements-app.txt requirements-export.txt requirements-dev.txt constraints.txt | .venv/bin/python
 	python -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
 
-.venv/bench: requirements.txt requirements-bench.txt | .venv/bin/python
+.venv/bench: requirements.txt requirements-bench.txt constraints.txt | .venv/bin/python
 	python -m pip install --quiet --requirement requirements-bench.txt
 	touch $@

@@ -36,7 +36,7 @@ def test_a_stage_depends_on_every_module_that_it_imports(stage: str) -> None:
     modules = {file for file in imported_files(ROOT / f"stages/{stage}.py") if file.name != "__init__.py"}
     outside = {file for file in modules if not any(file.is_relative_to(dep) for dep in code_deps(stage))}
     assert not outside
-    assert "requirements.txt" in pipeline()["stages"][stage]["deps"]
+    assert "constraints.txt" in pipeline()["stages"][stage]["deps"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -56,7 +56,7 @@ def fake_program(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text:
 def test_the_demo_has_no_problems_and_pytorch_is_imported_last(tmp_path: Path) -> None:
     # Not in the checkout, where a training may be running.
     (tmp_path / ".dvc").mkdir()
-    for name in ("requirements.txt", "params.yaml", ".dvc/config"):
+    for name in ("requirements.txt", "constraints.txt", "params.yaml", ".dvc/config"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     (tmp_path / "data").symlink_to(ROOT / "data")
     run(tmp_path, "git", "init", "--quiet")
@@ -84,7 +84,7 @@ command.main()
 
 def test_missing_packages_are_reported_with_exit_code_1(tmp_path: Path) -> None:
     # -S disables site-packages, so no package is installed.
-    for name in ("requirements.txt", "params.yaml"):
+    for name in ("requirements.txt", "constraints.txt", "params.yaml"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     program = "from tools.doctor.command import main; main()"
     done = run_python(tmp_path, "-S", "-c", program)
@@ -197,11 +197,12 @@ def test_a_running_training_is_reported(folder: Path) -> None:
 def test_other_versions_are_a_warning_and_build_suffixes_are_ignored(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "requirements.txt").write_text("# pinned\ntorch==2.0.0\ntimm==1.0.0\n", encoding="utf-8")
-    monkeypatch.setattr(machine, "installed", {"torch": "2.0.0+cpu", "timm": "1.0.1"}.get)
+    (folder / "requirements.txt").write_text("# pinned\n-c constraints.txt\ntorch==2.0.0\ntimm==1.0.0\n")
+    (folder / "constraints.txt").write_text("# all\ntimm==1.0.0\ntorch==2.0.0\nsympy==1.0\nabsent==1\n")
+    monkeypatch.setattr(machine, "installed", {"torch": "2.0.0+cpu", "timm": "1.0.1", "sympy": "1.1"}.get)
     (check,) = machine.packages()
     assert check.level == "warning"
-    assert check.message.startswith("timm 1.0.1 (pinned: 1.0.0): ")
+    assert check.message.startswith("timm 1.0.1 (pinned: 1.0.0), sympy 1.1 (pinned: 1.0): ")
     monkeypatch.setattr(machine, "installed", {"torch": "2.0.0"}.get)
     (check,) = machine.packages()
     assert check.level == "problem"

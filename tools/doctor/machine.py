@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tools.doctor.checks import INSTALL, SET_UP, Check
 
-REQUIREMENTS = Path("requirements.txt")
+REQUIREMENTS, CONSTRAINTS = Path("requirements.txt"), Path("constraints.txt")
 OLDEST_PYTHON = (3, 11)
 LISTED = ("torch", "torchvision", "timm")
 LITTLE_MEMORY, LITTLE_DISK = 4e9, 5e9  # bytes
@@ -44,18 +44,24 @@ def environment(executable: str) -> str | None:
 
 
 def packages() -> Iterator[Check]:
-    """Check that the packages of requirements.txt are installed in their pinned versions."""
-    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE))
-    found = {name: installed(name) for name in pins}
-    missing = [name for name in pins if found[name] is None]
-    other = [f"{name} {has} (pinned: {pins[name]})" for name, has in found.items() if has and differs(has, pins[name])]
+    """Check that the packages of requirements.txt are installed, in the versions of constraints.txt."""
+    versions = pins(CONSTRAINTS)
+    required = pins(REQUIREMENTS)
+    found = {name: has for name in versions if (has := installed(name))}
+    missing = [name for name in required if installed(name) is None]
+    other = [f"{name} {has} (pinned: {versions[name]})" for name, has in found.items() if differs(has, versions[name])]
     if missing:
         yield Check("problem", "packages", f"missing: {', '.join(missing)}; {SET_UP}")
     if other:
         yield Check("warning", "packages", f"{', '.join(other)}: results may differ in the last bits; {INSTALL}")
     if not missing and not other:
         listed = ", ".join(f"{name} {found[name]}" for name in LISTED if name in found)
-        yield Check("ok", "packages", f"{listed}; all {len(pins)} as pinned in requirements.txt")
+        yield Check("ok", "packages", f"{listed}; all {len(found)} as pinned in {CONSTRAINTS}")
+
+
+def pins(path: Path) -> dict[str, str]:
+    """Return the pinned version of each package in a requirements file."""
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def installed(name: str) -> str | None:
