@@ -48,19 +48,19 @@ YAML_TEXTS = [
 ]  # fmt: skip
 
 
-@fuzz(100)
+@fuzz(80)
 @given(file=mutated({"params": PARAMS, **{str(number): text for number, text in enumerate(YAML_TEXTS)}}))
 def test_bytes_of_params(folder: Path, file: bytes) -> None:
     check_params(folder, file)
 
 
-@fuzz(100)
+@fuzz(60)
 @given(text=st.sampled_from(YAML_TEXTS), before=st.booleans())
 def test_parameters_with_a_hostile_text(folder: Path, text: bytes, before: bool) -> None:
     check_params(folder, text + b"\n" + PARAMS if before else PARAMS + text)
 
 
-@fuzz(200)
+@fuzz(100)
 @given(values=mutated_values(yaml.safe_load(PARAMS)))
 def test_values_of_params(folder: Path, values: Any) -> None:
     # JSON is YAML. It has no infinite numbers: they become unknown words.
@@ -119,7 +119,7 @@ NAMES = [
 ]
 
 
-@fuzz(60)
+@fuzz(50)
 @given(changes=st.dictionaries(st.sampled_from(sorted(DESCRIPTION)), st.sampled_from(NAMES), min_size=1, max_size=2))
 @pytest.mark.usefixtures("offline")
 def test_the_description_of_a_model_file(folder: Path, model: bytes, changes: dict[str, Any]) -> None:
@@ -129,7 +129,7 @@ def test_the_description_of_a_model_file(folder: Path, model: bytes, changes: di
     check_model(path)
 
 
-@fuzz(60)
+@fuzz(50)
 @given(changes=EDITS)
 @pytest.mark.usefixtures("offline")
 def test_bytes_of_a_model_file(folder: Path, model: bytes, changes: list[Any]) -> None:
@@ -140,7 +140,7 @@ def test_bytes_of_a_model_file(folder: Path, model: bytes, changes: list[Any]) -
 VALUES = [float("nan"), float("inf"), -float("inf"), 0.0, 1e38]
 
 
-@fuzz(40)
+@fuzz(30)
 @given(
     index=st.integers(0, 200), value=st.sampled_from(VALUES), change=st.sampled_from(["value", "shape", "type", "name"])
 )
@@ -174,7 +174,7 @@ def decisions(folder: Path) -> Any:
     return json.loads((folder / "decisions.json").read_text(encoding="utf-8"))
 
 
-@fuzz(300)
+@fuzz(200)
 @given(data=st.data())
 def test_the_decisions(folder: Path, decisions: Any, data: st.DataObject) -> None:
     text = json.dumps(data.draw(mutated_values(decisions))).encode()

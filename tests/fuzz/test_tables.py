@@ -40,12 +40,10 @@ CHANGES = st.lists(
         st.sampled_from(CELLS),
     ),
     min_size=1,
-    max_size=4,
+    max_size=3,
 )
-ENCODINGS = st.sampled_from(
-    ["utf-8", "utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"]
-)
-BYTES: st.SearchStrategy[list[Edit]] = st.just([]) | EDITS
+ENCODINGS = st.sampled_from([*["utf-8"] * 12, "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"])
+BYTES: st.SearchStrategy[list[Edit]] = st.one_of(st.just([]), st.just([]), st.just([]), EDITS)
 
 
 def changed(text: str, changes: list[Change]) -> str:
@@ -81,7 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tables")
 
 
-NIH_ROWS = numbered_rows(20, each=2)
+NIH_ROWS = numbered_rows(12, each=2)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +102,7 @@ def check_table(table: pd.DataFrame) -> None:
     assert labels.isin([0, 1, UNKNOWN]).all(axis=None)
 
 
-@fuzz(300)
+@fuzz(200)
 @given(changes=CHANGES, encoding=ENCODINGS, edits=BYTES)
 def test_the_table_of_nih(
     folder: Path, nih_table: str, changes: list[Change], encoding: str, edits: list[Edit]
@@ -118,12 +116,12 @@ def test_the_table_of_nih(
         assert set(table["view"]) <= {"PA", "AP"}
 
 
-@fuzz(200)
+@fuzz(150)
 @given(changes=CHANGES, encoding=ENCODINGS, edits=BYTES)
 def test_the_official_lists(folder: Path, changes: list[Change], encoding: str, edits: list[Edit]) -> None:
     names = [image for image, _, _ in NIH_ROWS]
-    (folder / "test_list.txt").write_text("\n".join(names[15:]), encoding="utf-8")
-    write(folder / "train_val_list.txt", "\n".join(names[:15]), changes, encoding, edits)
+    (folder / "test_list.txt").write_text("\n".join(names[9:]), encoding="utf-8")
+    write(folder / "train_val_list.txt", "\n".join(names[:9]), changes, encoding, edits)
     lists = outcome(nih.read_lists, folder)
     if lists is not None:
         assert list(lists.columns) == ["image", "list"]
@@ -138,7 +136,7 @@ BOX_TEXT = (
 )
 
 
-@fuzz(300)
+@fuzz(200)
 @given(changes=CHANGES, encoding=ENCODINGS, edits=BYTES)
 def test_the_bounding_boxes(folder: Path, changes: list[Change], encoding: str, edits: list[Edit]) -> None:
     write(folder / BOX_FILE, BOX_TEXT, changes, encoding, edits)
@@ -163,7 +161,7 @@ CHEXPERT_TEXT = ",".join(CHEXPERT_NAMES) + (
 )
 
 
-@fuzz(300)
+@fuzz(150)
 @given(changes=CHANGES, encoding=ENCODINGS, edits=BYTES)
 def test_the_tables_of_chexpert(folder: Path, changes: list[Change], encoding: str, edits: list[Edit]) -> None:
     write(folder / "train.csv", CHEXPERT_TEXT, changes, encoding, edits)
@@ -181,14 +179,14 @@ def sample_and_split(folder: Path, nih_table: str) -> dict[str, str]:
     """Return the text of a valid sample.csv and of its split.csv."""
     table = nih.read_table(folder)
     write_sample(table, folder / "sample.csv")
-    splits = [SPLITS[min(patient // 4, 2)] for patient in table["patient"]]
+    splits = [SPLITS[min(patient // 2, 2)] for patient in table["patient"]]
     return {
         "sample.csv": (folder / "sample.csv").read_text(encoding="utf-8"),
         "split.csv": table[["image", "patient"]].assign(split=splits).to_csv(index=False),
     }
 
 
-@fuzz(300)
+@fuzz(120)
 @given(name=st.sampled_from(["sample.csv", "split.csv"]), changes=CHANGES, encoding=ENCODINGS, edits=BYTES)
 def test_the_sample_and_the_split(
     folder: Path, sample_and_split: dict[str, str], name: str, changes: list[Change], encoding: str, edits: list[Edit]
@@ -205,7 +203,7 @@ def test_the_sample_and_the_split(
 OFFICIAL_TEXT = "image,list\n00000000_000.png,train_val\n00000001_000.png,test\n"
 
 
-@fuzz(150)
+@fuzz(80)
 @given(reader=st.sampled_from([read_official, read_sample]), changes=CHANGES, encoding=ENCODINGS, edits=BYTES)
 def test_the_official_split(
     folder: Path, reader: Callable[[Path], pd.DataFrame], changes: list[Change], encoding: str, edits: list[Edit]
