@@ -177,6 +177,7 @@ def test_the_tables_of_chexpert(folder: Path, changes: list[Change], encoding: s
 @pytest.fixture(scope="module")
 def sample_and_split(folder: Path, nih_table: str) -> dict[str, str]:
     """Return the text of a valid sample.csv and of its split.csv."""
+    (folder / "Data_Entry_2017_v2020.csv").write_text(nih_table, encoding="utf-8")
     table = nih.read_table(folder)
     write_sample(table, folder / "sample.csv")
     splits = [SPLITS[min(patient // 2, 2)] for patient in table["patient"]]
