@@ -65,8 +65,8 @@ def write_images(names: list[str], size: int, folder: Path) -> None:
         exams = phantom_exams(_SEED, min(DRAWINGS, len(names)))
         drawings = list(pool.map(_draw, exams, [size] * len(exams), chunksize=20))
         starts = range(0, len(names), _IMAGES_PER_TASK)
-        tasks = [pool.submit(_write_varied, names, start, drawings, folder) for start in starts]
-        for task in tasks:
+        parts = [names[start : start + _IMAGES_PER_TASK] for start in starts]
+        for task in [pool.submit(_write_varied, *part, drawings, folder) for part in zip(parts, starts, strict=True)]:
             task.result()
 
 
@@ -122,7 +122,7 @@ def _draw(exam: Exam, size: int) -> Pixels:
 
 def _write_varied(names: list[str], start: int, drawings: list[Pixels], folder: Path) -> None:
     random = np.random.default_rng([_SEED, start])
-    for number, name in enumerate(names[start : start + _IMAGES_PER_TASK], start):
+    for number, name in enumerate(names, start):
         Image.fromarray(vary(drawings, number, random)).save(folder / name)
 
 
