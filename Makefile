@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor repro report app test test-fast lint fuzz accept bench constraints clean
+.PHONY: help doctor repro report app test test-fast lint fuzz accept bench rehearse constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench: .venv/bench ## Run the CPU benchmarks, with other libraries for compariso
 	python -m benchmarks.tables
 	python -m benchmarks.no_op
 	python -m benchmarks.predict
+
+rehearse: .venv/stages ## Measure what each stage takes for 112,120 synthetic images (half an hour)
+	python -m benchmarks.rehearse
 
 constraints: ## Write constraints.txt anew from a fresh environment, to upgrade packages
 	@folder=$$(mktemp -d) && trap "rm -rf $$folder" EXIT && cp requirements*.txt $$folder && touch $$folder/constraints.txt && \

@@ -139,6 +139,7 @@ NEEDS = {
     "make test-fast": "these tests themselves",
     "make lint": "would change files",
     "make bench": "long run",
+    "make rehearse": "long run",
     "make fuzz": "long run",
     "python3 -m venv .venv && . .venv/bin/activate": "network to install packages",
     "pip install -r requirements.txt": "network to install packages",
