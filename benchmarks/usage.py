@@ -22,7 +22,7 @@ sys.exit(os.waitstatus_to_exitcode(status) != 0)
 
 
 class Usage(NamedTuple):
-    """What a command used."""
+    """Time, memory and written bytes of a command."""
 
     wall: float  # seconds
     cpu: float  # seconds of all cores, user and system
