@@ -23,7 +23,8 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path` for a file or folder; move it to `path` when the block ends.
 
     If the block raises, the temporary file is removed and `path` is unchanged. The temporary name is fixed, so the next
-    run overwrites what a killed run left behind. `path` may be a hard link to a file in DVC's cache: moving replaces
+    run overwrites what a killed run left behind. At any time, `path` is as before, complete, or, only if it is a folder
+    that is being replaced, missing. `path` may be a hard link to a file in DVC's cache: moving replaces
     the link, whereas writing in place would change the cached bytes.
 
     Raises:
@@ -31,16 +32,19 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """
     if is_special(path):
         raise InputError(f"{path} is a device or pipe, not a file; remove it or use another path")
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary, replaced = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.replaced.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     remove(temporary)
     try:
         yield temporary
         if durable:
             _flush(temporary)
+        remove(replaced)
         if path.is_dir():
-            shutil.rmtree(path)
+            # A folder cannot be replaced in one step, and one that is removed in place could be left half removed.
+            path.rename(replaced)
         temporary.replace(path)
+        remove(replaced)
         if durable:
             _flush(path.parent)
     finally:
