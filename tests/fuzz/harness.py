@@ -30,7 +30,7 @@ def fuzz(examples: int) -> settings:
     With `FUZZ_MINUTES`, the inputs are random, and those that fail are kept in `.hypothesis` and tried first next time.
     """
     if "FUZZ_MINUTES" in os.environ:
-        return settings(max_examples=10 * examples, deadline=None, print_blob=True, suppress_health_check=_CHECKS)
+        return settings(max_examples=examples, deadline=None, print_blob=True, suppress_health_check=_CHECKS)
     return settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=_CHECKS)
 
 
