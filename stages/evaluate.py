@@ -23,7 +23,7 @@ from cxr.core.image_array import open_images
 from cxr.core.labels import CLASSES
 from cxr.core.params import read_params
 from cxr.core.paths import CURVES, DECISIONS, IMAGES, METRICS, OFFICIAL, PLOTS, PREDICTIONS, SAMPLE, SPLIT
-from cxr.core.tables import is_synthetic, read_official, read_sample_with_split
+from cxr.core.tables import is_synthetic, read_curves, read_official, read_sample_with_split
 from cxr.datasets.boxes import boxes_of_images, read_boxes
 from cxr.datasets.registry import NIH, dataset_name
 from cxr.evaluation.bootstrap import bootstrap_patients
@@ -81,7 +81,7 @@ def main() -> None:
         official=official_lists(params.raw_dir),
         members={str(one.member): one.description for one in members},
         params=params.model_dump(mode="json", exclude={"raw_dir"}),
-        training=pd.read_csv(CURVES),
+        training=read_curves(CURVES),
         boxes=boxes,
     )
     write_plots(run, lambda index: images[test_rows[index]], PLOTS)

@@ -24,6 +24,12 @@ _SAMPLE_FIELDS = {
     "view": r"\w*",
     **dict.fromkeys(CLASSES, "[01]?"),
 }
+# Columns of data/curves.csv after the member.
+_CURVE_FIELDS = {
+    "epoch": "int64",
+    **dict.fromkeys(("lr", "train_loss", "val_loss", "val_auroc", "val_accuracy"), "float64"),
+    **dict.fromkeys((f"val_accuracy.{name}" for name in CLASSES), "float64"),
+}
 
 
 def read_strings(
@@ -177,6 +183,24 @@ def read_official(path: Path) -> pd.DataFrame:
     check_images(table["image"], path)
     check_values(table, {"list": "|".join(LISTS)}, path)
     return table
+
+
+def read_curves(path: Path) -> pd.DataFrame:
+    """Read `data/curves.csv`: one row for each epoch of each member.
+
+    Returns:
+        Columns member (str), epoch (int64), lr, train_loss, val_loss, val_auroc, val_accuracy and val_accuracy.CLASS
+        (float64; nan if undefined).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        InputError: if it is not such a table.
+    """
+    table = read_strings(path, ("member", *_CURVE_FIELDS))
+    try:
+        return table.replace("", "nan").astype(_CURVE_FIELDS)
+    except ValueError as error:
+        raise InputError(f"{path}: {first_lines(error)}; run `python -m stages.train` or `dvc repro`") from None
 
 
 def is_synthetic(raw_dir: Path) -> bool:

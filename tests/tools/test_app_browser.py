@@ -292,7 +292,7 @@ def test_an_unreadable_file_gets_a_message_and_the_page_goes_on(
     image = samples[1].file
     read(page, samples[0].name)
     for name, file, reason in (
-        ("a letter *of* <b>mine</b>.txt", b"Dear colleague,", "not a PNG, JPEG or DICOM file"),
+        ("a letter *of* <b>mine</b>.txt", b"Dear colleague,", "not a PNG or JPEG image"),
         ("half.png", image[: len(image) // 2], "truncated"),
         ("empty.png", b"", "an empty file"),
         ("report.dcm", (tmp_path / "report.dcm").read_bytes(), "a DICOM file without an image"),

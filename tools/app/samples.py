@@ -10,6 +10,7 @@ from cxr.core.params import read_params
 from cxr.core.paths import SAMPLE, SPLIT
 from cxr.core.tables import read_sample_with_split
 from cxr.evaluation.params import EvaluateParams
+from cxr.images.decode import image_errors
 from cxr.images.raw_images import RawImages
 
 
@@ -24,14 +25,14 @@ class SampleImage(NamedTuple):
 def read_samples() -> list[SampleImage]:
     """Return the test images that `select_samples` selects and `raw_dir` contains.
 
-    If the tables or the folder are missing, warn and return an empty list: the page works without samples.
+    If a table, the folder or an image cannot be read, warn and return an empty list: the page works without samples.
     """
     try:
         table = read_sample_with_split(SAMPLE, SPLIT)
         selected = select_samples(table[table["split"] == "test"])
-        with RawImages(read_params(EvaluateParams).raw_dir) as images:
+        with image_errors(), RawImages(read_params(EvaluateParams).raw_dir) as images:
             return [SampleImage(name, labels, images.read(name)) for name, labels in selected.items() if name in images]
-    except (InputError, OSError) as error:
+    except (InputError, OSError, ValueError) as error:
         warn(f"the page has no test images: {error}")
         return []
 

@@ -18,10 +18,7 @@ from cxr.models.device import init_device
 from tools.app.samples import SampleImage, read_samples
 from tools.predict.ensemble import Ensemble, load_ensemble
 from tools.predict.predicting import Prediction, predict_images
-from tools.predict.reading import DICOM_SUFFIXES, Failure, InputImage, decode_image
-
-# Offset and signature of PNG, JPEG and DICOM files.
-_SIGNATURES = ((0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff"), (128, b"DICM"))
+from tools.predict.reading import Failure, InputImage, decode_image
 
 
 class PredictedImage(NamedTuple):
@@ -59,8 +56,6 @@ class InferenceService:
         return self._thread.submit(self._saliency_map, image, CLASSES.index(name)).result()
 
     def _predict(self, file: bytes, path: Path) -> PredictedImage | Failure:
-        if not is_supported(file, path):
-            return Failure(path, "not a PNG, JPEG or DICOM file" if file else "an empty file")
         try:
             image = decode_image(file, path, self.ensemble.image_size, with_display=True)
             if isinstance(image, Failure):
@@ -73,12 +68,6 @@ class InferenceService:
     def _saliency_map(self, image: InputImage, column: int) -> NDArray[np.float64]:
         (saliency,) = self.ensemble.saliency_maps(image.pixels[None], np.zeros(1, np.int64), np.array([column]))
         return saliency
-
-
-def is_supported(file: bytes, path: Path) -> bool:
-    """Return whether a file is PNG, JPEG or DICOM by its first bytes or suffix; Pillow would open other formats too."""
-    has_signature = any(file.startswith(signature, offset) for offset, signature in _SIGNATURES)
-    return has_signature or (bool(file) and path.suffix.lower() in DICOM_SUFFIXES)
 
 
 class AppState(NamedTuple):

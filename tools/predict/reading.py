@@ -61,6 +61,8 @@ def decode_image(file: bytes, path: Path, image_size: int, *, with_display: bool
     Raises:
         InputError: if it is a DICOM file and pydicom is not installed.
     """
+    if not file:
+        return Failure(path, "an empty file")
     decode = _dicom_decoder() if is_dicom(file) or path.suffix.lower() in DICOM_SUFFIXES else _decode_png_or_jpeg
     try:
         with image_errors():

@@ -10,6 +10,7 @@ from cxr.core.labels import CLASSES, UNKNOWN
 from cxr.core.tables import (
     check_images,
     is_synthetic,
+    read_curves,
     read_official,
     read_sample,
     read_sample_with_split,
@@ -17,6 +18,11 @@ from cxr.core.tables import (
     reject_duplicates,
     write_sample,
 )
+
+CURVE_METRICS = [
+    *("lr", "train_loss", "val_loss", "val_auroc", "val_accuracy"),
+    *(f"val_accuracy.{name}" for name in CLASSES),
+]
 
 
 def some_rows() -> pd.DataFrame:
@@ -206,3 +212,31 @@ def test_the_official_split_may_be_empty_but_not_invalid(tmp_path: Path) -> None
         path.write_text(f"image,list\n{rows}\n")
         with pytest.raises(InputError, match=rf"official\.csv: .*{message}"):
             read_official(path)
+
+
+def test_curves_are_read_as_they_were_written(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).random((3, len(CURVE_METRICS)))
+    values[1, 3] = np.nan
+    curves = pd.DataFrame(values, columns=CURVE_METRICS)
+    curves.insert(0, "member", ["a-1", "a-1", "b-2"])
+    curves.insert(1, "epoch", [1, 2, 1])
+    curves.to_csv(tmp_path / "curves.csv", index=False)
+    pd.testing.assert_frame_equal(read_curves(tmp_path / "curves.csv"), curves, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("0.25", "O.25", "could not convert"),
+        ("1,", "1.5,", "invalid literal"),
+        ("val_loss", "loss", "lacks the columns val_loss"),
+    ],
+)
+def test_damaged_curves_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = ",".join(("member", "epoch", *CURVE_METRICS)) + "\na,1" + ",0.25" * len(CURVE_METRICS) + "\n"
+    path = tmp_path / "curves.csv"
+    path.write_text(text, encoding="utf-8")
+    assert len(read_curves(path)) == 1
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(InputError, match=rf"curves\.csv.*{message}"):
+        read_curves(path)

@@ -80,9 +80,7 @@ def test_an_invalid_value_is_an_input_error(
     if value is NO_VALUE:
         del section[last]
     path.write_text(json.dumps(content))
-    with pytest.raises(
-        InputError, match=rf"decisions\.json .*another version .*\({message}.*`dvc repro`"
-    ):
+    with pytest.raises(InputError, match=rf"decisions\.json .*another version .*\({message}.*`dvc repro`"):
         Decisions.read(path)
 
 
