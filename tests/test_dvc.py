@@ -2,8 +2,11 @@
 
 import importlib
 import json
+import os
 import re
+import signal
 import subprocess
+import time
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -227,6 +230,38 @@ def test_an_experiment_is_compared_with_the_previous_commit(clone: Path) -> None
     assert "auroc.mean_15" in run(clone, "dvc", "metrics", "diff", "HEAD~1")
     run(clone, "dvc", "plots", "diff", "HEAD~1", "--out", "dvc_plots")
     assert (clone / "dvc_plots/index.html").stat().st_size > 10_000
+
+
+def test_a_training_that_is_stopped_in_a_copy_loses_its_checkpoints(clone: Path) -> None:
+    """As documented in docs/dvc.md: DVC removes the copy. The repository itself is unchanged."""
+    before = sorted((clone / "checkpoints").iterdir())
+    command = ["dvc", "exp", "run", "--temp", "-S", "epochs=1000"]
+    dvc = subprocess.Popen(command, cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert dvc.stdout is not None
+    while "epoch   2" not in (line := dvc.stdout.readline()):
+        assert line, "the training ended before it could be stopped"
+    copies = clone / ".dvc/tmp/exps/standalone"
+    (lock,) = copies.glob("tmp*/checkpoints/.lock")
+    os.kill(int(lock.read_text(encoding="ascii")), signal.SIGTERM)
+    output, _ = dvc.communicate()
+    assert dvc.returncode != 0
+    assert "Traceback" not in output
+    assert not list(copies.glob("tmp*"))
+    assert sorted((clone / "checkpoints").iterdir()) == before
+    assert run(clone, "git", "status", "--porcelain") == ""
+
+
+def test_a_queued_experiment_runs_in_a_copy(clone: Path) -> None:
+    run(clone, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "lr=1e-4")
+    # Without pipes, which the worker in the background would keep open.
+    subprocess.run(
+        ["dvc", "queue", "start"], cwd=clone, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while "Running" in (status := run(clone, "dvc", "queue", "status")) or "Queued" in status:
+        time.sleep(3)
+    assert "Success" in status
+    assert "queued" in run(clone, "dvc", "exp", "show", "--csv")
+    assert run(clone, "git", "status", "--porcelain") == ""
 
 
 def test_an_invalid_parameter_is_an_error_and_keeps_the_outputs(clone: Path) -> None:
