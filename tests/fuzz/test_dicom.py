@@ -142,6 +142,7 @@ def check(file: bytes) -> NDArray[np.uint8] | None:
 
 
 @fuzz(300)
+@example(FILES["jpeg2000"].replace(b"\x14ftypjp2", b"\0ftypjp2"))  # a box of length 0
 @given(mutated(FILES))
 def test_a_dicom_file(file: bytes) -> None:
     check(file)

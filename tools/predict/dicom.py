@@ -96,6 +96,7 @@ def _check_compressed(dataset: Dataset) -> None:
         if len(frame) > 2 * declared + _RLE_HEADER:
             raise ValueError(f"{len(frame):,} bytes of compressed pixels are too many for its {declared:,} bytes")
         return
+    _check_jp2_boxes(frame)
     for plugin in (JpegImageFile, Jpeg2KImageFile):
         try:
             image = plugin(BytesIO(frame))
@@ -104,6 +105,16 @@ def _check_compressed(dataset: Dataset) -> None:
         found, expected = (*image.size, len(image.getbands())), (dataset.Columns, dataset.Rows, 1)
         if found != expected:
             raise ValueError(f"its compressed image has width, height and samples {found}, its header {expected}")
+
+
+def _check_jp2_boxes(frame: bytes) -> None:
+    """Check the lengths of the boxes of a JP2 file: pydicom never ends at one of length 0 before the pixels."""
+    position = 12 if frame.startswith(b"\x00\x00\x00\x0cjP  ") else len(frame)
+    while position < len(frame) and frame[position + 4 : position + 8] != b"jp2c":
+        length = int.from_bytes(frame[position : position + 4], "big")
+        if not length:
+            raise ValueError("damaged: a box of its JPEG 2000 header has no length")
+        position += length
 
 
 def _to_gray(dataset: Dataset) -> NDArray[np.uint8]:
