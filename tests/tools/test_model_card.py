@@ -91,7 +91,7 @@ def test_metrics_of_another_version_give_one_message(
     path.write_text(path.read_text(encoding="utf-8").replace("bootstrap_samples", "resamples"), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["model_card"])
-    with pytest.raises(InputError, match=r"metrics was written by another version of this project \(intervals"):
+    with pytest.raises(InputError, match=r"metrics/intervals.json was written by another version"):
         model_card.main()
 
 
