@@ -55,7 +55,9 @@ def test_a_birthday_opens_the_next_band() -> None:
 
 
 def test_what_the_pipeline_writes_can_be_grouped(tmp_path: Path) -> None:
-    table_of(50).assign(image=[f"{row}.png" for row in range(50)], patient=1).to_csv(tmp_path / "sample.csv", index=False)
+    table_of(50).assign(image=[f"{row}.png" for row in range(50)], patient=1).to_csv(
+        tmp_path / "sample.csv", index=False
+    )
     text = (tmp_path / "sample.csv").read_text(encoding="utf-8").replace("True", "1").replace("False", "0")
     (tmp_path / "sample.csv").write_text(text, encoding="utf-8")
     sample = read_sample(tmp_path / "sample.csv")
