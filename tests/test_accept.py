@@ -52,7 +52,7 @@ def shortened(folder: Path) -> Path:
     """Commit fewer images and epochs, since a killed run repeats no more than an epoch however many there are."""
     path = folder / "params.yaml"
     text = path.read_text(encoding="utf-8")
-    for old, new in (("size: 1200", "size: 600"), ("epochs: 16", "epochs: 6"), ("T_0: 16", "T_0: 6")):
+    for old, new in (("size: 1200", "size: 600"), ("epochs: 16", "epochs: 10"), ("T_0: 16", "T_0: 10")):
         assert f" {old}\n" in text or f"\n{old}\n" in text
         text = text.replace(old, new)
     path.write_text(text, encoding="utf-8")
@@ -85,8 +85,8 @@ def test_a_run_that_was_killed_at_random_times_has_the_same_outputs(
     first_epochs = []
     for kill in range(KILLS):
         victim = ("stage", "dvc", "both")[kill % 3]
-        # Relative to a whole run, so that most kills come after an epoch on a slow machine too.
-        seconds = short_run.seconds * generator.uniform(0.2, 0.7)
+        # Relative to a whole run, so that kills come in all epochs on a slow machine too.
+        seconds = short_run.seconds * generator.uniform(0.08, 0.25)
         first_epochs.append(run_and_kill(folder, command, victim, seconds))
         print(f"killed {victim}; training started at epoch {first_epochs[-1]}")
     output = run(folder, *command)
@@ -94,6 +94,7 @@ def test_a_run_that_was_killed_at_random_times_has_the_same_outputs(
     assert contents(folder) == contents(short_run.folder)
     known = [epoch for epoch in first_epochs if epoch]
     assert known == sorted(known)
+    assert len(known) > KILLS / 2, "most kills came before or after the training"
     assert known[-1] > 1, "every kill came before the end of the first epoch"
 
 
