@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -15,6 +16,10 @@ from tests.fixtures.project import ROOT
 
 # Set before PyTorch loads, as in the stages: waiting threads must sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A shell lets programs that it starts in the background ignore SIGINT, and the programs that they start inherit this.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Modules, helpers and fixtures that start processes or train networks. A test that uses one of them, directly or
 # through its fixtures and helpers, gets the marker `slow`.
