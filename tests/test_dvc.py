@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -248,19 +247,6 @@ def test_a_training_that_is_stopped_in_a_copy_loses_its_checkpoints(clone: Path)
     assert "Traceback" not in output
     assert not list(copies.glob("tmp*"))
     assert sorted((clone / "checkpoints").iterdir()) == before
-    assert run(clone, "git", "status", "--porcelain") == ""
-
-
-def test_a_queued_experiment_runs_in_a_copy(clone: Path) -> None:
-    run(clone, "dvc", "exp", "run", "--queue", "--name", "queued", "-S", "lr=1e-4")
-    # Without pipes, which the worker in the background would keep open.
-    subprocess.run(
-        ["dvc", "queue", "start"], cwd=clone, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while "Running" in (status := run(clone, "dvc", "queue", "status")) or "Queued" in status:
-        time.sleep(3)
-    assert "Success" in status
-    assert "queued" in run(clone, "dvc", "exp", "show", "--csv")
     assert run(clone, "git", "status", "--porcelain") == ""
 
 
