@@ -42,7 +42,7 @@ lint: .venv/tests ## Fix what the linters can fix, and check types
 fuzz: .venv/tests ## Give random mutated files to all readers for FUZZ_MINUTES, 10 by default
 	FUZZ_MINUTES=$(or $(FUZZ_MINUTES),10) pytest tests/fuzz --timeout 0
 
-accept: .venv/tests ## Run the full-size checks: two clones, killed runs, shuffled labels (half an hour)
+accept: .venv/tests ## Train clones of the demo, kill them, shuffle labels, and compare the results (45 minutes)
 	pytest -m accept --timeout 7200 --capture no
 
 bench: .venv/bench ## Run the CPU benchmarks, with other libraries for comparison (40 minutes)

@@ -21,6 +21,7 @@ from tests.fixtures.project import commit, copy_project, run
 pytestmark = pytest.mark.accept
 
 KILLS = 8
+FIRST_EPOCH = re.compile(r"from epoch (\d+)$", re.MULTILINE)  # printed when the training starts
 OUTPUTS = ("dvc.lock", "metrics/test.json", "data/curves.csv", "data/predictions.csv")
 
 
@@ -86,7 +87,7 @@ def test_a_run_that_was_killed_at_random_times_has_the_same_outputs(
     for kill in range(KILLS):
         victim = ("stage", "dvc", "both")[kill % 3]
         # Relative to a whole run, so that kills come in all epochs on a slow machine too.
-        seconds = short_run.seconds * generator.uniform(0.08, 0.25)
+        seconds = short_run.seconds * generator.uniform(0, 0.12)
         first_epochs.append(run_and_kill(folder, command, victim, seconds))
         print(f"killed {victim}; training started at epoch {first_epochs[-1]}")
     output = run(folder, *command)
@@ -94,18 +95,18 @@ def test_a_run_that_was_killed_at_random_times_has_the_same_outputs(
     assert contents(folder) == contents(short_run.folder)
     known = [epoch for epoch in first_epochs if epoch]
     assert known == sorted(known)
-    assert len(known) > KILLS / 2, "most kills came before or after the training"
+    assert len(known) > KILLS / 2, "most kills came after the training"
     assert known[-1] > 1, "every kill came before the end of the first epoch"
 
 
 def run_and_kill(folder: Path, command: tuple[str, ...], victim: str, after: float) -> int | None:
-    """Start a run and kill its stage, DVC or both after some seconds; return the first epoch that it trained."""
+    """Start a run and kill its stage, DVC or both some seconds after the training starts; return its first epoch."""
     log = folder / "killed.log"
     with log.open("w+", encoding="utf-8") as file:
         dvc = subprocess.Popen(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + after
-        while time.monotonic() < deadline and dvc.poll() is None:
+        while dvc.poll() is None and not FIRST_EPOCH.search(log.read_text(encoding="utf-8")):
             time.sleep(0.2)
+        time.sleep(after)
         if victim != "stage" and dvc.poll() is None:
             dvc.send_signal(signal.SIGKILL)
         if victim != "dvc":
@@ -118,7 +119,7 @@ def run_and_kill(folder: Path, command: tuple[str, ...], victim: str, after: flo
         assert named, refused.stdout + refused.stderr
         assert int(named[1]) in training
     kill_stages(folder)
-    started = re.search(r"from epoch (\d+)$", log.read_text(encoding="utf-8"), re.MULTILINE)
+    started = FIRST_EPOCH.search(log.read_text(encoding="utf-8"))
     log.unlink()
     return int(started[1]) if started else None
 
