@@ -11,7 +11,7 @@ import pytest
 from cxr.core.labels import CLASSES
 from cxr.core.tables import read_sample
 from cxr.datasets.chexpert import SHARED
-from cxr.evaluation.calibration import Calibration
+from cxr.evaluation.decisions import Decisions
 from cxr.params import STAGES
 from tests.fixtures.planted import MODEL
 from tests.fixtures.stages import error_of, run_module, run_stage, write_params
@@ -106,8 +106,8 @@ def test_predict_gives_no_probability_for_untrained_classes(folder: Path) -> Non
     assert {name for name, value in answer["thresholds"].items() if value is None} == set(UNSHARED)
     predictions = pd.read_csv(folder / "data/predictions.csv", index_col="image")
     before = predictions.loc[[str(image.relative_to(folder / "raw"))], list(CLASSES)].to_numpy()
-    fitted = Calibration.from_dict(json.loads((folder / "data/decisions.json").read_text())["calibration"])
-    after = dict(zip(CLASSES, fitted.apply(before)[0], strict=True))
+    calibration = Decisions.read(folder / "data/decisions.json").calibration
+    after = dict(zip(CLASSES, calibration.apply(before)[0], strict=True))
     for name in SHARED.values():
         assert probabilities[name] == pytest.approx(after[name], abs=1e-6)
 

@@ -164,12 +164,6 @@ NEEDS = {
     "python -m tools.compare HEAD one-epoch": "long run",
 }
 
-# Words that only make sense to those who wrote the project.
-PRIVATE = (
-    *("nobody knows", "is told", "are told", "dealt", "drawn ones", "the page that tells", "called (*)", "headlines"),
-    *("a page to ask", "what speaks for", "that can be told", "as one draws", "tells of", "films", "heat map"),
-)
-
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:
     """Yield the language and the text of each fenced block."""
@@ -364,16 +358,6 @@ def docstrings() -> dict[str, str]:
                     line = getattr(node, "lineno", 1)
                     found[f"{file.relative_to(ROOT)}:{line}"] = ast.get_docstring(node) or ""
     return found
-
-
-def test_pages_have_no_private_words() -> None:
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8").lower()
-        assert not [word for word in PRIVATE if word in text], page.name
-
-
-def test_docstrings_have_no_private_words() -> None:
-    assert not [f"{where}: {word}" for where, text in docstrings().items() for word in PRIVATE if word in text.lower()]
 
 
 def test_docstrings_start_with_what_the_code_does() -> None:

@@ -95,10 +95,10 @@ def sha256(path: Path) -> str:
         return file_digest(file, "sha256").hexdigest()
 
 
-def open_file(path: Path, max_bytes: int | None = None) -> BufferedReader:
-    """Open a regular file, or a link to one, for reading bytes.
+def check_regular_file(path: Path, max_bytes: int | None = None) -> None:
+    """Check that `path` is a regular file, or a link to one, without opening it.
 
-    Opening a FIFO waits for a writer, and reading a device such as /dev/zero never ends, so both are refused unopened.
+    Opening a FIFO waits for a writer, and reading a device such as /dev/zero never ends.
 
     Args:
         path: the file.
@@ -113,6 +113,11 @@ def open_file(path: Path, max_bytes: int | None = None) -> BufferedReader:
         raise InputError(f"{path} is not a regular file, but a folder, pipe or device; replace it by the file itself")
     if max_bytes is not None and status.st_size > max_bytes:
         raise InputError(f"{path} has {status.st_size:,} bytes, more than the limit of {max_bytes:,}")
+
+
+def open_file(path: Path, max_bytes: int | None = None) -> BufferedReader:
+    """Open a file for reading bytes; arguments and errors are those of `check_regular_file`."""
+    check_regular_file(path, max_bytes)
     return path.open("rb")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.core.errors import InputError, first_lines
-from cxr.core.files import atomic_write, open_file
+from cxr.core.files import atomic_write, check_regular_file, open_file
 
 _RUN = "run `python -m stages.resize` or `dvc repro`"
 # What numpy raises for damaged headers, found by mutating them.
@@ -66,7 +66,7 @@ def open_images(path: Path, names: Sequence[str]) -> NDArray[np.uint8]:
 
 def _open_array(path: Path) -> NDArray[np.uint8]:
     try:
-        open_file(path).close()  # refuses pipes and devices
+        check_regular_file(path)
         return np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise InputError(f"there is no {path}; {_RUN}") from None

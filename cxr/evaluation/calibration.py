@@ -1,7 +1,7 @@
 """Calibration of probabilities by Platt scaling on validation, which keeps ranks and AUROC, and calibration metrics."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,22 +50,12 @@ class Calibration:
         return np.where(self.fitted, calibrated, probabilities)
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Return JSON values, from which `from_dict` restores the same bits."""
+        """Return JSON values, which keep all bits."""
         return {
             "slope": self.slope.tolist(),
             "intercept": self.intercept.tolist(),
             "not_fitted": list(self.not_fitted),
         }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, list[Any]]) -> Self:
-        """Build from the result of `to_dict`.
-
-        Raises:
-            KeyError, TypeError, ValueError: if `values` is not such a result.
-        """
-        slope, intercept = (np.array(values[name], np.float64) for name in ("slope", "intercept"))
-        return cls(slope, intercept, tuple(values["not_fitted"]))
 
 
 def logit(probabilities: Scores) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from cxr.core.errors import InputError, first_lines
-from cxr.core.files import open_file
+from cxr.core.files import check_regular_file, open_file
 from cxr.images.limits import MAX_BYTES
 
 
@@ -44,7 +44,7 @@ class RawImages:
                 self._add(path.name, path)
         with ExitStack() as archives:
             for path in sorted(raw_dir.glob("images_*.zip")):
-                self._add_archive(archives.enter_context(_open_archive(path)))
+                self._add_archive(archives.enter_context(open_archive(path)))
             self._archives = archives.pop_all()
         if not self._sources and not (raw_dir / "train").is_dir():
             raise InputError(
@@ -86,12 +86,20 @@ class RawImages:
                 self._add(info.filename.rsplit("/", 1)[-1], ZipMember(archive, info))
 
 
-def _open_archive(path: Path) -> ZipFile:
+def open_archive(path: Path) -> ZipFile:
+    """Open a zip archive for reading.
+
+    Raises:
+        InputError: if it is missing, damaged or not a regular file.
+    """
     try:
-        open_file(path).close()  # refuses pipes and devices
+        check_regular_file(path)
         return ZipFile(path)
-    except (BadZipFile, NotImplementedError, ValueError, OSError) as error:
-        raise InputError(f"{path} is not a readable zip archive: {first_lines(error)}") from None
+    # zipfile raises the last two for some damaged directories.
+    except (BadZipFile, OSError, NotImplementedError, ValueError) as error:
+        raise InputError(
+            f"{path} is not a complete zip archive: {first_lines(error)}; download it again or move it away"
+        ) from None
 
 
 def _read_member(member: ZipMember) -> bytes:

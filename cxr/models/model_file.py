@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cxr.core.errors import InputError, format_names
-from cxr.core.files import open_file
+from cxr.core.files import check_regular_file
 from cxr.core.labels import CLASSES
 from cxr.core.params import ImageSize, Strict
 from cxr.models.classifier import Architecture, Classifier, build_classifier, check_model_name
@@ -99,7 +99,7 @@ def read_description(path: Path) -> dict[str, Any]:
         InputError: if the file is missing, damaged, or was not written by this project.
     """
     try:
-        open_file(path).close()
+        check_regular_file(path)
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("cxr")
     except (OSError, SafetensorError, InputError) as error:

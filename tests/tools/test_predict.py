@@ -20,7 +20,6 @@ from PIL import Image
 
 from cxr.core.errors import InputError
 from cxr.core.labels import CLASSES
-from cxr.evaluation.calibration import Calibration
 from cxr.evaluation.decisions import Decisions
 from cxr.images.limits import MAX_BYTES
 from cxr.inference.saliency import layer_cam
@@ -106,7 +105,7 @@ def test_probabilities_are_those_of_evaluate_after_calibration(
         monkeypatch, tmp_path / "a.json", *(f"images/{name}" for name in evaluated.index), "--batch-size", str(BATCH)
     )
     decisions = json.loads(Path("data/decisions.json").read_text())
-    expected = Calibration.from_dict(decisions["calibration"]).apply(evaluated.to_numpy())
+    expected = Decisions.read(Path("data/decisions.json")).calibration.apply(evaluated.to_numpy())
     np.testing.assert_allclose(probabilities(found), expected, rtol=1e-9)
     assert [image["file"] for image in found["images"]] == [f"images/{name}" for name in evaluated.index]
     is_predicted = evaluated.to_numpy() >= decisions["thresholds"]
@@ -129,14 +128,14 @@ def test_a_single_image_gets_the_same_probabilities_and_a_printed_table(
     predict_here(monkeypatch, f"images/{name}", "--saliency-maps", tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"images/{name}"
-    decisions = json.loads((project / "data/decisions.json").read_text())
-    expected = Calibration.from_dict(decisions["calibration"]).apply(evaluated.loc[[name]].to_numpy())[0]
+    decisions = Decisions.read(project / "data/decisions.json")
+    expected = decisions.calibration.apply(evaluated.loc[[name]].to_numpy())[0]
     rows = {line[2:22].strip(): line for line in lines if line[2:22].strip() in CLASSES}
     for column, title in enumerate(CLASSES):
         assert float(rows[title].split()[-2]) == pytest.approx(expected[column], abs=0.0011)
     marked = {title for title in CLASSES if rows[title].startswith("*")}
     assert marked == {
-        title for title in CLASSES if evaluated.loc[name, title] >= decisions["thresholds"][CLASSES.index(title)]
+        title for title in CLASSES if evaluated.loc[name, title] >= decisions.thresholds[CLASSES.index(title)]
     }
     assert files_in(tmp_path) == {f"{Path(name).stem}.{title.replace(' ', '_')}.png" for title in marked}
     assert lines[-1] == NOT_CLINICAL

@@ -4,11 +4,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
 
 from cxr.core.errors import InputError, format_names
-from cxr.core.files import atomic_write, open_file
+from cxr.core.files import atomic_write
 from cxr.images.limits import MAX_BYTES
+from cxr.images.raw_images import open_archive
 from tools.download.archives import check_member_paths, tar_to_zip
 from tools.download.disk_space import check_disk_space
 from tools.download.progress import Progress
@@ -65,14 +65,8 @@ def _targets(source: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _has_images(archive: Path) -> bool:
-    try:
-        with open_file(archive) as content, ZipFile(content) as file:
-            members = file.infolist()
-    # zipfile raises the last two for some damaged directories.
-    except (BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise InputError(
-            f"{archive} is not a complete zip archive: {error}; download it again or move it away"
-        ) from None
+    with open_archive(archive) as file:
+        members = file.infolist()
     check_member_paths((member.filename for member in members), archive)
     images = [member for member in members if member.filename.endswith(".png")]
     if large := [member.filename for member in images if member.file_size > MAX_BYTES]:

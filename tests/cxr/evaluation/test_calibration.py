@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -101,15 +99,6 @@ def test_a_class_that_cannot_be_fitted_keeps_its_probabilities_and_says_why() ->
     np.testing.assert_array_equal(fitted.apply(probabilities), probabilities)
 
 
-def test_as_json_it_says_the_same() -> None:
-    labels, probabilities = planted(300)
-    labels[:, 1] = 0
-    fitted = calibration.fit(labels, probabilities)
-    read = Calibration.from_dict(json.loads(json.dumps(fitted.to_dict(), allow_nan=False)))
-    assert read.not_fitted == fitted.not_fitted
-    np.testing.assert_array_equal(read.apply(probabilities), fitted.apply(probabilities))
-
-
 @pytest.mark.parametrize("slope", [0.0, -1.0, np.nan, np.inf])
 def test_a_slope_that_would_change_ranks_is_refused(slope: float) -> None:
     with pytest.raises(ValueError, match="slope"):
@@ -118,7 +107,7 @@ def test_a_slope_that_would_change_ranks_is_refused(slope: float) -> None:
 
 def test_lengths_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in length"):
-        Calibration.from_dict({"slope": [1.0], "intercept": [0.0], "not_fitted": []})
+        Calibration(np.ones(1), np.zeros(1), ())
 
 
 @settings(deadline=None, max_examples=20)
