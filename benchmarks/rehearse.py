@@ -25,7 +25,7 @@ import yaml
 
 from benchmarks.data import ROOT
 from benchmarks.rehearsal_data import LISTS, TABLE, copy_tables, write_archives, write_images, write_tables
-from benchmarks.usage import Usage, measure
+from benchmarks.resource_usage import Usage, measure
 from cxr.core.errors import InputError, run_as_script
 
 METADATA = ROOT.parent / "shared/nih-metadata"

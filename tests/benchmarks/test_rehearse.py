@@ -9,7 +9,7 @@ from PIL import Image
 
 from benchmarks import rehearse
 from benchmarks.rehearsal_data import LISTS, TABLE, write_archives, write_images, write_tables
-from benchmarks.usage import Usage, measure
+from benchmarks.resource_usage import Usage, measure
 from cxr.core.errors import InputError
 from cxr.datasets.boxes import BOX_FILE, read_boxes
 from cxr.datasets.nih import read_lists, read_table
