@@ -16,6 +16,8 @@ EPSILON = 1e-12
 # In simulations with 10 positives in 6,000 images, fitting increases the log loss of calibrated probabilities by 1 %,
 # and reduces that of miscalibrated ones by 11 to 27 %. Fewer positives may come from one or two patients.
 MIN_POSITIVES = 10
+# Far above any fit, and far below float64's largest value, so that slope · logit + intercept cannot overflow.
+MAX_COEFFICIENT = 1e100
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +35,13 @@ class Calibration:
     not_fitted: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the values would change ranks."""
+        """Raise ValueError if the values would change ranks or overflow."""
         if not self.slope.shape == self.intercept.shape == (len(self.not_fitted),):
             raise ValueError("slope, intercept and not_fitted differ in length")
-        if not (np.isfinite(self.slope) & np.isfinite(self.intercept) & (self.slope > 0)).all():
-            raise ValueError("slopes must be above 0, and slopes and intercepts finite")
+        if not ((self.slope > 0) & (self.slope <= MAX_COEFFICIENT)).all():
+            raise ValueError(f"slopes must be above 0 and at most {MAX_COEFFICIENT:g}")
+        if not (np.abs(self.intercept) <= MAX_COEFFICIENT).all():
+            raise ValueError(f"intercepts must be between ±{MAX_COEFFICIENT:g}")
 
     @property
     def fitted(self) -> NDArray[np.bool_]:

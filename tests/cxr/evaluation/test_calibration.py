@@ -99,10 +99,22 @@ def test_a_class_that_cannot_be_fitted_keeps_its_probabilities_and_says_why() ->
     np.testing.assert_array_equal(fitted.apply(probabilities), probabilities)
 
 
-@pytest.mark.parametrize("slope", [0.0, -1.0, np.nan, np.inf])
-def test_a_slope_that_would_change_ranks_is_refused(slope: float) -> None:
+@pytest.mark.parametrize("slope", [0.0, -1.0, np.nan, np.inf, 1e308])
+def test_a_slope_that_would_change_ranks_or_overflow_is_refused(slope: float) -> None:
     with pytest.raises(ValueError, match="slope"):
         Calibration(np.array([slope]), np.zeros(1), ("",))
+
+
+@pytest.mark.parametrize("intercept", [np.nan, np.inf, -1e308])
+def test_an_intercept_that_would_overflow_is_refused(intercept: float) -> None:
+    with pytest.raises(ValueError, match="intercept"):
+        Calibration(np.ones(1), np.array([intercept]), ("",))
+
+
+def test_the_largest_coefficients_do_not_overflow() -> None:
+    largest = calibration.MAX_COEFFICIENT
+    steep = Calibration(np.full(2, largest), np.array([largest, -largest]), ("", ""))
+    assert set(steep.apply(np.array([[0.0, 1.0], [1.0, 0.0]])).ravel()) <= {0.0, 1.0}
 
 
 def test_lengths_that_differ_are_refused() -> None:
