@@ -7,7 +7,7 @@ from the memory map; "resident", all images are on the device; and "DataLoader",
 Run: `python -m benchmarks.input` (15 minutes on two cores). `--toy` tests it in a minute.
 """
 
-import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
 
 # isort: split
 import argparse

@@ -9,7 +9,7 @@ Run: `python -m benchmarks.predict` (8 minutes) in a checkout with `data/models`
     the 71 gray originals of NIH with 1024 x 1024 pixels, which take longer to decode.
 """
 
-import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
 
 # isort: split
 import argparse

@@ -12,7 +12,7 @@ on with the next one and lists the failures at the end.
     python -m benchmarks.study --size 300 --model NAME --output benchmarks/STUDY-300.md
 """
 
-import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
 
 # isort: split
 import argparse

@@ -7,7 +7,7 @@ operations that take most of the time of a step.
 Run: `python -m benchmarks.training` (3 minutes on a GPU, 5 on two cores). `--toy` tests it with a tiny model.
 """
 
-import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
 
 # isort: split
 import argparse

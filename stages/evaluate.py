@@ -8,7 +8,7 @@ Writes: `metrics/*.json` (`cxr.evaluation.schema` describes each file), `plots/`
 Run: `python -m stages.evaluate`
 """
 
-import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
 
 # isort: split
 from collections.abc import Sequence

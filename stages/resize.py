@@ -6,7 +6,7 @@ Writes: `data/images.npy` (uint8 [images, image_size, image_size], rows in the o
 Run: `python -m stages.resize`
 """
 
-import cxr.core.interrupts  # noqa: F401 (must precede imports that take seconds)
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
 
 # isort: split
 import os

@@ -6,7 +6,7 @@ Writes: `data/sample.csv` (image, patient, age, sex, view, then 15 columns of 0,
 Run: `python -m stages.sample`
 """
 
-import cxr.core.interrupts  # noqa: F401 (must precede imports that take seconds)
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
 
 # isort: split
 from pathlib import Path

@@ -5,7 +5,7 @@ Writes: `data/split.csv` (image, patient, split).
 Run: `python -m stages.split`
 """
 
-import cxr.core.interrupts  # noqa: F401 (must precede imports that take seconds)
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
 
 # isort: split
 import numpy as np

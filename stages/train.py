@@ -9,7 +9,7 @@ Run: `python -m stages.train`, which starts one process for each of `devices`. T
     `torchrun --nnodes N … -m stages.train` on each of them.
 """
 
-import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
 
 # isort: split
 import shutil

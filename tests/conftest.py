@@ -1,7 +1,9 @@
 """Fixtures and markers that all tests share."""
 
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
+
+# isort: split
 import inspect
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +15,6 @@ import pytest
 
 from cxr.datasets.nih import read_table
 from tests.fixtures.project import ROOT
-
-# Set before PyTorch loads, as in the stages: waiting threads must sleep.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # A shell lets programs that it starts in the background ignore SIGINT, and the programs that they start inherit this.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

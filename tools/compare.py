@@ -13,6 +13,9 @@ The result applies to two trained ensembles, not to two training recipes: traini
 model. To compare recipes, train each with several seeds.
 """
 
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
+
+# isort: split
 import argparse
 import json
 from dataclasses import dataclass

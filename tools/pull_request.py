@@ -9,6 +9,9 @@ commits on the base are ignored. Only committed files are compared; nothing is t
 changed. Predictions are read from the DVC cache or a remote.
 """
 
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
+
+# isort: split
 import argparse
 import json
 import subprocess

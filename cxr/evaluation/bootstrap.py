@@ -174,7 +174,7 @@ def holm(p_values: PerClass) -> PerClass:
     The k-th smallest of m p-values is multiplied by m - k + 1, and is at least the corrected smaller ones (Holm, A
     simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979).
     """
-    order = np.argsort(p_values)[: np.count_nonzero(~np.isnan(p_values))]
+    order = np.argsort(p_values, kind="stable")[: np.count_nonzero(~np.isnan(p_values))]
     corrected = np.full(len(p_values), np.nan)
     corrected[order] = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1)).clip(max=1)
     return corrected

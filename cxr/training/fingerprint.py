@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from cxr.core import cpu
 from cxr.core.files import sha256
 from cxr.core.paths import IMAGES, SAMPLE, SPLIT
 from cxr.models.device import describe_device, library_versions
@@ -16,13 +17,18 @@ _PROJECT = Path(__file__).resolve().parents[2]
 
 
 def common_dependencies(params: TrainParams, device: torch.device) -> dict[str, Any]:
-    """Return the dependencies of all members, as JSON values: parameters, data, code, device and libraries."""
+    """Return the dependencies of all members, as JSON values: parameters, data, code, device and libraries.
+
+    The settings of the CPU's libraries are part of it on a GPU too, where they hardly matter: the initial weights of a
+    network come from the CPU.
+    """
     return {
         "params": member_params(params),
         "data": {str(path): sha256(path) for path in (SAMPLE, SPLIT, IMAGES)},
         "code": loaded_code(),
         "device": describe_device(device),
         "libraries": library_versions(),
+        "cpu": cpu.settings(),
     }
 
 

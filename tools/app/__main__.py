@@ -1,6 +1,6 @@
 """`python -m tools.app`: serve the page."""
 
-import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
 
 # isort: split
 from cxr.core.errors import InputError, run_as_script

@@ -1,6 +1,6 @@
 """`python -m tools.export`: write the ensemble as an ONNX file."""
 
-import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
 
 # isort: split
 from cxr.core.errors import run_as_script

@@ -1,6 +1,6 @@
 """`python -m tools.predict FILE…`: predict image files."""
 
-import cxr.core.threads  # noqa: F401 (must precede the import of PyTorch)
+import cxr.core.cpu  # noqa: F401 (must precede the import of numerical libraries)
 
 # isort: split
 from cxr.core.errors import run_as_script

@@ -58,11 +58,23 @@ def test_all_members_depend_on_parameters_data_code_device_and_libraries(
     write_planted(tmp_path, images=20)
     monkeypatch.chdir(tmp_path)
     first = common_dependencies(train_params(), torch.device("cpu"))
-    assert set(first) == {"params", "data", "code", "device", "libraries"}
+    assert set(first) == {"params", "data", "code", "device", "libraries", "cpu"}
     assert set(first["data"]) == {"data/sample.csv", "data/split.csv", "data/images.npy"}
     assert first["code"] == loaded_code()
     (tmp_path / "data/images.npy").write_bytes(b"other images")
     assert common_dependencies(train_params(), torch.device("cpu"))["data"] != first["data"]
+
+
+def test_all_members_depend_on_the_settings_of_the_cpus_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_planted(tmp_path, images=20)
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for value in ("COMPATIBLE", "AVX2"):
+        monkeypatch.setenv("MKL_CBWR", value)
+        found.append(common_dependencies(train_params(), torch.device("cpu")))
+    assert found[0] != found[1]
 
 
 def test_a_member_depends_on_its_model_seed_and_initial_weights(tmp_path: Path) -> None:
