@@ -168,6 +168,7 @@ def build_classifier(
         if pretrained:
             check_pretrained_weights(model, pretrained)
         backbone = _create_backbone(architecture, pretrained, drop_rate, drop_path_rate)
+        _disable_inplace(backbone)
         output = _run_once(backbone, in_chans, image_size)
         head = AttentionHead(_feature_map(backbone, output).shape[3], drop_rate) if attention_pool else None
     except (RuntimeError, KeyError, SafetensorError, AssertionError) as error:
@@ -207,6 +208,16 @@ def _create_backbone(
     if drop_path_rate and not any(isinstance(module, DropPath) for module in backbone.modules()):
         raise RuntimeError("drop_path_rate: the model has no stochastic depth; set drop_path_rate to 0")
     return backbone
+
+
+def _disable_inplace(backbone: nn.Module) -> None:
+    """Let activations return a new tensor.
+
+    For the gradient of an in-place SiLU, autograd copies its input in every step; the results are the same.
+    """
+    for module in backbone.modules():
+        if getattr(module, "inplace", False) is True:
+            module.inplace = False  # type: ignore[assignment]
 
 
 def _feature_map(backbone: nn.Module, features: Tensor) -> Tensor:

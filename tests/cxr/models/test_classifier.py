@@ -153,3 +153,27 @@ def test_the_bias_of_both_heads_is_set() -> None:
     classifier.init_head_bias(start)
     assert len(classifier.head_layers()) == 2
     assert all(torch.equal(layer.bias, start) for layer in classifier.head_layers())  # type: ignore[arg-type]
+
+
+def test_no_activation_works_in_place() -> None:
+    for model in ("test_efficientnet", "resnet10t", "test_vit"):
+        classifier = build_classifier(Architecture(model, 1, 160))
+        assert not [name for name, module in classifier.named_modules() if getattr(module, "inplace", False) is True]
+
+
+def test_in_place_activations_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = []
+    for disable in (True, False):
+        if not disable:
+            monkeypatch.setattr("cxr.models.classifier._disable_inplace", lambda _: None)
+        torch.manual_seed(1)
+        classifier = build_classifier(Architecture("test_efficientnet", 1, 64))
+        in_place = any(getattr(module, "inplace", False) is True for module in classifier.modules())
+        assert in_place is not disable
+        optimizer = torch.optim.AdamW(classifier.parameters(), 0.01)
+        for pixels in torch.rand(3, 4, 1, 64, 64):
+            optimizer.zero_grad()
+            classifier(pixels).square().sum().backward()
+            optimizer.step()
+        states.append(classifier.state_dict())
+    assert all(torch.equal(states[1][name], tensor) for name, tensor in states[0].items())
