@@ -18,15 +18,26 @@ STRENGTH = Augment(
 
 
 @given(st.integers(1, 400), st.integers(2, 64), st.integers(0, 2**32 - 1), st.integers(1, 50))
-def test_an_epoch_has_every_image_once_in_even_batches(images: int, batch_size: int, seed: int, epoch: int) -> None:
+def test_the_batches_of_an_epoch_have_one_size_and_no_image_twice(
+    images: int, batch_size: int, seed: int, epoch: int
+) -> None:
     plan = EpochPlan.create(images, batch_size, 0.2, seed, epoch)
-    sizes = [len(batch) for batch in plan.batches]
-    assert sorted(np.concatenate(plan.batches)) == list(range(images))
-    assert max(sizes) <= batch_size
-    assert max(sizes) - min(sizes) <= 1
+    (size,) = {len(batch) for batch in plan.batches}
+    used = set(np.concatenate(plan.batches).tolist())
+    assert 1 <= size <= batch_size
+    assert len(used) == size * len(plan.batches)
+    assert used <= set(range(images))
+    assert images - len(used) < len(plan.batches) == -(-images // batch_size)
     assert plan.augmentation_params.shape == (images, NUM_AUGMENTATION_PARAMS)
     assert len(plan.mixup_lambdas) == len(plan.batches)
     assert all(0 <= mixup_lambda <= 1 for mixup_lambda in plan.mixup_lambdas)
+
+
+def test_each_epoch_leaves_out_other_images() -> None:
+    plans = [EpochPlan.create(100, 16, 0.2, 1, epoch) for epoch in range(1, 101)]
+    left_out = [set(range(100)) - set(np.concatenate(plan.batches).tolist()) for plan in plans]
+    assert {len(images) for images in left_out} == {2}  # seven batches of 14
+    assert len(set.union(*left_out)) > 75  # expected: 100 (1 - 0.98^100) = 87
 
 
 def test_an_epoch_is_a_function_of_seed_and_number() -> None:
