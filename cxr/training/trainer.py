@@ -31,7 +31,8 @@ class Trainer:
     Attributes:
         classifier: the network.
         ema: the exponential moving average of its weights, or None.
-        ddp_model: the network as wrapped for distributed training; the network itself in a single process.
+        train_model: the network that is trained: compiled if the parameters say so, otherwise `classifier` itself.
+        ddp_model: `train_model` as wrapped for distributed training; `train_model` itself in a single process.
         curve: a row of metrics for each finished epoch.
         best_auroc: the highest mean AUROC on validation, -1 before the first epoch.
         best_epoch: the epoch of `best_auroc`, counted from 1.
@@ -55,10 +56,9 @@ class Trainer:
         if params.prior_bias:
             self.classifier.init_head_bias(prior_logits(labels))
         self.ema = ModelEmaV3(self.classifier, params.ema_decay, use_warmup=True) if params.ema_decay else None
-        if params.compile:
-            # Batches have two sizes: compiling for each of them is faster than compiling for any size.
-            self.classifier.compile(dynamic=False)
-        self.ddp_model = dist.wrap_ddp(self.classifier)
+        # Validation calls `classifier`, which is not compiled: its batches have two other sizes.
+        self.train_model = _compile(self.classifier) if params.compile else self.classifier
+        self.ddp_model = dist.wrap_ddp(self.train_model)
         self.amp_dtype = _amp_dtype(params.amp_dtype, self.device)
         groups = parameter_groups(self.classifier, params)
         self.optimizer = torch.optim.AdamW(groups, params.lr, weight_decay=params.weight_decay, fused=True)
@@ -177,15 +177,19 @@ class Trainer:
         self.dist.all_reduce_buffers(self.classifier)
         if self.ema:
             self.dist.all_reduce_buffers(self.ema.module)
-        return _mean_loss(losses.cpu().numpy(), plan, epoch)
+        return _mean_loss(losses.cpu().numpy(), epoch)
 
     def _unfreeze(self, epoch: int) -> None:
         """Unfreeze the stages that are trained in `epoch`."""
         num_stages = len(backbone_stages(self.classifier))
         unfreeze_last(self.classifier, num_trainable_stages(epoch, num_stages, self.params.unfreeze_epochs))
+        if self.params.compile and self.params.unfreeze_epochs:
+            # Compiled code is for one set of trainable parameters. Without the earlier ones, a resumed training
+            # compiles the same, and the limit of recompilations is not reached.
+            torch.compiler.reset()
         # DDP fixes the set of trainable parameters and the order of its sums when it is created. Creating it for each
         # epoch lets the set change, and gives a resumed training the same order.
-        self.ddp_model = self.dist.wrap_ddp(self.classifier)
+        self.ddp_model = self.dist.wrap_ddp(self.train_model)
 
     def _validate(self, val: LabelledImages, epoch: int) -> dict[str, float]:
         """Return the metrics of an epoch on validation."""
@@ -211,17 +215,28 @@ class Trainer:
             yield
 
 
+def _compile(network: nn.Module) -> nn.Module:
+    """Return the network compiled for one size of batches, without the compiled code of earlier networks.
+
+    Where PyTorch would return to uncompiled code without a word, at the limit of recompilations, it raises.
+    """
+    torch.compiler.reset()
+    torch.compiler.config.fail_on_recompile_limit_hit = True
+    compiled: nn.Module = torch.compile(network, dynamic=False)
+    return compiled
+
+
 def _amp_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     return {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}[name]
 
 
-def _mean_loss(losses: NDArray[np.float32], plan: EpochPlan, epoch: int) -> float:
+def _mean_loss(losses: NDArray[np.float32], epoch: int) -> float:
     not_finite = np.flatnonzero(~np.isfinite(losses))
     if len(not_finite):
         raise InputError(
             f"the loss is {losses[not_finite[0]]} at epoch {epoch}, step {not_finite[0] + 1} of {len(losses)}: "
             "lower lr, or set amp_dtype to float32"
         )
-    return float(np.average(losses, weights=[len(batch) for batch in plan.batches]))
+    return float(losses.mean(dtype=np.float64))

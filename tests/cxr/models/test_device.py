@@ -38,6 +38,8 @@ def test_threads_and_determinism_are_set(deterministic: bool) -> None:
         assert torch.get_num_threads() == 1
         assert torch.are_deterministic_algorithms_enabled() == deterministic
         assert torch.backends.cudnn.deterministic == deterministic
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
     finally:
         init_device(threads, before)
 

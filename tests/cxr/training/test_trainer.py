@@ -1,3 +1,5 @@
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 from cxr.core.errors import InputError
 from cxr.core.params import read_params
 from cxr.models.classifier import Architecture, build_classifier
+from cxr.models.device import translate_torch_errors
 from cxr.models.prediction import predict_logits
 from cxr.training.data import LabelledImages, load_training_data
 from cxr.training.losses import multi_label_loss, pos_weights
@@ -203,3 +206,42 @@ def test_stages_are_unfrozen_on_schedule(planted: TrainAndVal) -> None:
         names = {name.partition(".")[0] for name, tensor in before.items() if not torch.equal(after[name], tensor)}
         moved.append(names)
     assert moved == [{"fc"}, {"fc", "layer4"}, {"fc", "layer4", "layer3"}, {"fc", "layer4", "layer3", "layer2"}]
+
+
+def count_compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let torch.compile append the mode of the network to the returned list instead of generating code."""
+    compilations: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        compilations.append("train" if torch.is_grad_enabled() else "eval")
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    return compilations
+
+
+@pytest.mark.slow
+def test_each_member_is_compiled_once_for_each_set_of_trainable_parameters(
+    planted: TrainAndVal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eager = make_trainer(unfreeze_epochs=1)
+    compilations = count_compilations(monkeypatch)
+    with torch.compiler.config.patch(recompile_limit=1):
+        for unfreeze_epochs, expected in ((0, 1), (0, 1), (1, 2)):
+            compilations.clear()
+            trainer = make_trainer(compile=True, unfreeze_epochs=unfreeze_epochs)
+            for _ in range(2):
+                trainer.run_epoch(1, *planted)
+            assert compilations == ["train"] * expected
+    for _ in range(2):
+        eager.run_epoch(1, *planted)
+    assert trainer.curve == eager.curve
+
+
+def test_training_ends_at_the_limit_of_compilations(planted: TrainAndVal, monkeypatch: pytest.MonkeyPatch) -> None:
+    count_compilations(monkeypatch)
+    trainer = make_trainer(compile=True)
+    with torch.compiler.config.patch(recompile_limit=1):
+        trainer.step(torch.rand(4, 1, 32, 32), torch.zeros(4, 15))
+        with pytest.raises(InputError, match=r"limit of compilations.*set compile to false"), translate_torch_errors():
+            trainer.step(torch.rand(5, 1, 32, 32), torch.zeros(5, 15))
