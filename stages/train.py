@@ -13,6 +13,7 @@ import cxr.core.cpu  # noqa: F401 (must precede the import of numerical librarie
 
 # isort: split
 import shutil
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import monotonic
@@ -33,7 +34,7 @@ from cxr.models.members import Member, list_members
 from cxr.models.model_file import save_model
 from cxr.models.weights import pretrained_weights_path
 from cxr.training import checkpoints
-from cxr.training.checkpoints import LAST, MODEL, training_lock
+from cxr.training.checkpoints import LAST, MODEL, BackgroundWriter, copy_state, training_lock
 from cxr.training.data import TrainingData, load_training_data, untrained_classes
 from cxr.training.fingerprint import common_dependencies, member_dependencies, member_params
 from cxr.training.params import TrainParams
@@ -122,15 +123,13 @@ def train_member(
         checkpoints.save_curve(trainer.curve, folder)
         write_curves(folders)
     start, epochs_before = monotonic(), len(trainer.curve)
-    while not trainer.is_finished:
-        row = trainer.run_epoch(member.seed, data.train, data.val)
-        if folder:
-            checkpoints.save_last(trainer.state_dict(), folder)
-            checkpoints.save_curve(trainer.curve, folder)
-            write_curves(folders)
-            epochs_done = len(trainer.curve)
-            seconds_per_epoch = (monotonic() - start) / (epochs_done - epochs_before)
-            print_epoch(row, params.epochs, (params.epochs - epochs_done) * seconds_per_epoch)
+    with BackgroundWriter() as writer:
+        while not trainer.is_finished:
+            trainer.run_epoch(member.seed, data.train, data.val)
+            if folder:
+                seconds_per_epoch = (monotonic() - start) / (len(trainer.curve) - epochs_before)
+                writer.start(write_epoch, copy_state(trainer.state_dict()), folder, folders, params, seconds_per_epoch)
+        writer.wait()
     if folder:
         save_member(trainer, architecture, describe_training(member, trainer, data), folder)
 
@@ -143,14 +142,25 @@ def print_start(member: Member, data: TrainingData, dist: DistContext, epoch: in
     print(f"{member.model}, seed {member.seed}: {len(labels):,} images on {devices}, from epoch {epoch}", flush=True)
 
 
+def write_epoch(
+    state: dict[str, Any], folder: Path, folders: dict[Member, Path], params: TrainParams, seconds_per_epoch: float
+) -> None:
+    """Write the state after an epoch and the curves; then print the epoch."""
+    checkpoints.save_last(state, folder)
+    checkpoints.save_curve(state["curve"], folder)
+    write_curves(folders)
+    print_epoch(state["curve"][-1], params.epochs, (params.epochs - len(state["curve"])) * seconds_per_epoch)
+
+
 def print_epoch(row: dict[str, float], epochs: int, seconds_left: float) -> None:
     """Print the metrics of an epoch and the estimated time to the last epoch."""
-    print(
+    # The next epoch may show its progress bar, which `tqdm.write` moves to the next line.
+    tqdm.write(
         f"epoch {row['epoch']:>3} of {epochs}  train loss {row['train_loss']:.4f}  "
         f"val loss {row['val_loss']:.4f}  val AUROC {row['val_auroc']:.4f}  lr {row['lr']:.2e}  "
-        f"{tqdm.format_interval(seconds_left)} left",
-        flush=True,
+        f"{tqdm.format_interval(seconds_left)} left"
     )
+    sys.stdout.flush()
 
 
 def describe_training(member: Member, trainer: Trainer, data: TrainingData) -> dict[str, Any]:

@@ -3,13 +3,17 @@
 `checkpoints/` is not an output of DVC, so it remains when a run is killed. The folder of a member holds `curve.csv`,
 `last.pt` during training, and `model.safetensors` when training is finished. `published` marks a member that was
 written to `data/models`: its folder can be removed without loss, whereas the others hold work that exists nowhere else.
+
+The files of an epoch are written by a thread during the next epoch. An epoch is printed when its files are on the disk,
+so a killed run resumes after the last epoch that it has printed.
 """
 
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from cxr.core.errors import InputError, warn
 from cxr.core.files import atomic_write, remove, write_csv
@@ -91,6 +96,39 @@ def is_finished(folder: Path) -> bool:
         warn(f"{folder / CURVE} is missing or broken; this network is trained again")
         return False
     return True
+
+
+class BackgroundWriter:
+    """Runs functions in a thread, one at a time. At the end of the `with` block, the last one has ended."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> "BackgroundWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def start(self, function: Callable[..., None], *args: object) -> None:
+        """Start `function(*args)` when the previous function has ended; raise the exception of that one, if any."""
+        self.wait()
+        self._last = self._pool.submit(function, *args)
+
+    def wait(self) -> None:
+        """Wait until the last function has ended; raise its exception, if any."""
+        if self._last:
+            self._last.result()
+
+
+def copy_state(value: Any) -> Any:
+    """Return a copy of a state that training does not change, with all tensors on the CPU."""
+    if isinstance(value, Tensor):
+        return value.to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {name: copy_state(item) for name, item in value.items()}
+    return [copy_state(item) for item in value] if isinstance(value, list) else value
 
 
 def save_last(state: dict[str, Any], folder: Path) -> None:

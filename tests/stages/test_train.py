@@ -3,6 +3,8 @@ import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +16,10 @@ from cxr.core.errors import InputError
 from cxr.core.files import remove
 from cxr.models.members import Member
 from cxr.models.model_file import load_model
+from cxr.training import checkpoints
 from cxr.training.checkpoints import MODEL as MODEL_FILE
 from cxr.training.checkpoints import training_lock
+from cxr.training.trainer import Trainer
 from stages import train
 from tests.fixtures.planted import MODEL, save_images, write_planted, write_planted_params
 from tests.fixtures.project import start_training
@@ -151,6 +155,33 @@ def test_changed_data_starts_training_again(folder: Path) -> None:
     save_images(folder, images)
     train.main()
     assert outputs(folder) != before
+
+
+@pytest.mark.slow
+def test_an_epoch_is_written_during_the_next_one_and_then_printed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_planted_params(folder, epochs=2)
+    events: list[tuple[str, float]] = []
+    second_is_trained = Event()
+    run_epoch, save_last = Trainer.run_epoch, checkpoints.save_last
+
+    def recorded_run(trainer: Trainer, *args: Any) -> None:
+        events.append(("trained", run_epoch(trainer, *args)["epoch"]))
+        if len(trainer.curve) == 2:
+            second_is_trained.set()
+
+    def held_save(state: dict[str, Any], path: Path) -> None:
+        assert second_is_trained.wait(60)
+        save_last(state, path)
+        events.append(("saved", len(state["curve"])))
+
+    monkeypatch.setattr(Trainer, "run_epoch", recorded_run)
+    monkeypatch.setattr(checkpoints, "save_last", held_save)
+    monkeypatch.setattr(train, "print_epoch", lambda row, *_: events.append(("printed", row["epoch"])))
+    train.main()
+    assert events[:2] == [("trained", 1), ("trained", 2)]
+    assert events[2:] == [("saved", 1), ("printed", 1), ("saved", 2), ("printed", 2)]
 
 
 def test_a_killed_training_resumes_and_ends_with_the_same_bytes(folder: Path) -> None:

@@ -1,5 +1,7 @@
 import os
+import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from cxr.core.errors import InputError
 from cxr.models.members import Member
 from cxr.training import checkpoints
+from cxr.training.checkpoints import BackgroundWriter, copy_state
 
 
 def test_a_second_training_is_refused_and_the_first_is_named(tmp_path: Path) -> None:
@@ -103,3 +106,59 @@ def test_a_full_disk_is_reported_and_the_last_state_stays(tmp_path: Path, monkey
         checkpoints.save_last({"epoch": 2}, tmp_path)
     assert checkpoints.load_last(tmp_path) == {"epoch": 1}
     assert [path.name for path in tmp_path.iterdir()] == [checkpoints.LAST]
+
+
+def test_the_background_writer_runs_one_function_at_a_time_and_raises_its_error() -> None:
+    written: list[int] = []
+    may_write = Event()
+
+    def write(number: int) -> None:
+        assert may_write.wait(10)
+        written.append(number)
+        if number == 2:
+            raise InputError("the disk is full")
+
+    with BackgroundWriter() as writer:
+        writer.start(write, 1)
+        assert written == []
+        may_write.set()
+        writer.start(write, 2)
+        assert written[0] == 1
+        with pytest.raises(InputError, match="the disk is full"):
+            writer.start(write, 3)
+    assert written == [1, 2]
+
+
+def test_the_last_write_ends_before_an_exception_leaves_the_block() -> None:
+    written: list[int] = []
+
+    def write_slowly() -> None:
+        time.sleep(0.05)
+        written.append(1)
+
+    def interrupt() -> None:
+        with BackgroundWriter() as writer:
+            writer.start(write_slowly)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert written == [1]
+
+
+def test_the_copy_of_a_state_does_not_change_with_it(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    module = torch.nn.BatchNorm2d(2).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    state = {"model": module.state_dict(), "curve": [{"epoch": 1}], "steps": 3}
+    copied, names = copy_state(state), list(module.state_dict())
+    with torch.no_grad():
+        module.weight.add_(1)
+    state["curve"].append({"epoch": 2})  # type: ignore[attr-defined]
+    assert list(copied["model"]) == names
+    assert torch.equal(copied["model"]["weight"], torch.ones(2))
+    assert (copied["curve"], copied["steps"]) == ([{"epoch": 1}], 3)
+    checkpoints.save_last(copied, tmp_path)
+    loaded = checkpoints.load_last(tmp_path)
+    assert loaded is not None
+    module.load_state_dict(loaded["model"])
+    assert torch.equal(module.weight, torch.ones(2))
