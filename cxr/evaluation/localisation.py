@@ -10,16 +10,17 @@ NIH's list has none):
   fraction of them inside: the expected score of a random choice.
 - energy: the fraction of the map's sum inside the box (Wang et al., Score-CAM, CVPR Workshops 2020).
 
-A map of zeros scores 0.
+A map of zeros scores 0. The expected pointing game and energy of a map that is independent of the box and uniform over
+the image is the box's area.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -28,9 +29,9 @@ from cxr.core.labels import CLASSES
 from cxr.core.progress import progress
 from cxr.evaluation.bootstrap import BootstrapDistribution, BootstrapSamples, Floats, average, concatenate
 from cxr.evaluation.class_values import with_ci
-from cxr.evaluation.schema import BoxScores, Localisation, LocalisationScores, MeanBoxScores
+from cxr.evaluation.schema import BoxScores, Localisation, LocalisationScores, MeanBoxScores, nan_to_none
 from cxr.inference.ensemble import mean_saliency_maps
-from cxr.inference.saliency import layer_cam_side, supported_methods, upsample
+from cxr.inference.saliency import layer_cam_side, supported_methods
 from cxr.models.classifier import Classifier
 from cxr.models.image_store import ImageStore
 
@@ -38,6 +39,8 @@ PEAK_FRACTION = 0.5  # the full width at half maximum, as for any peak; not tune
 IOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 METRIC_NAMES = (*(f"iou_{iou}" for iou in IOUS), "pointing_game", "energy")
 CENTRE_SIGMA = 0.25  # standard deviation of the centre map, fraction of the side
+RANDOM_DRAWS = 20  # random maps of each box, whose scores are averaged
+MAX_RANDOM_SIDE = 64  # pixels; larger random maps take longer to score, and their scores differ by less than 0.01
 Map = NDArray[Any]
 
 
@@ -106,21 +109,50 @@ def maximum_inside(map_: Map, box: Rectangle) -> float:
 
 def energy_inside(map_: Map, box: Rectangle) -> float:
     """Return the fraction of the map's sum inside the box; a pixel on the edge is weighted by its area inside."""
-    height, width = map_.shape
-    down = _overlap(np.arange(height) / height, 1 / height, box.y, box.height) * height
-    across = _overlap(np.arange(width) / width, 1 / width, box.x, box.width) * width
+    down, across = _coverage(box, len(map_))
     weights = map_.astype(np.float64)
     return float(down @ weights @ across / weights.sum())
 
 
-def random_maps(boxes: pd.DataFrame, side: int, grid: int) -> Iterator[Map]:
-    """Yield for each box noise of `grid` x `grid` pixels, upsampled as a network's map is, float64 [side, side].
+def random_maps(boxes: pd.DataFrame, side: int, grid: int, draw: int = 0) -> Iterator[Map]:
+    """Yield for each box noise of `grid` x `grid` pixels, enlarged bilinearly, float64 [side, side].
 
-    A control. The noise is a function of the image's name and the class.
+    A control. The noise is a function of the image's name, the class and `draw`. It is enlarged as a periodic image and
+    shifted at random, so that its maximum is at each pixel with the same probability. Enlarged as a network's map is,
+    with its edge pixels repeated, it would have its maximum at the border of the image in about half of the cases.
     """
     for image, name in zip(boxes["image"], boxes["class"], strict=True):
-        noise = np.random.default_rng(crc32(f"{image} {name}".encode())).random((1, grid, grid))
-        yield upsample(torch.from_numpy(noise), side)[0].numpy()
+        random = np.random.default_rng(crc32(f"{image} {name} {draw}".encode()))
+        noise = random.random((grid, grid))
+        enlarged = ndimage.zoom(noise, side / grid, order=1, mode="grid-wrap", grid_mode=True)
+        yield np.roll(enlarged, random.integers(side, size=2), axis=(0, 1))
+
+
+def random_scores(boxes: pd.DataFrame, side: int, grid: int) -> Floats:
+    """Return the mean of `box_scores` over `RANDOM_DRAWS` random maps of each box, float64 [boxes, metrics]."""
+    side = min(side, MAX_RANDOM_SIDE)
+    maps = chain.from_iterable(random_maps(boxes, side, min(grid, side), draw) for draw in range(RANDOM_DRAWS))
+    scores = box_scores(maps, pd.concat([boxes] * RANDOM_DRAWS))
+    return scores.reshape(RANDOM_DRAWS, len(boxes), len(METRIC_NAMES)).mean(axis=0)
+
+
+def prior_maps(boxes: pd.DataFrame, side: int) -> Iterator[Map]:
+    """Yield for each box the mean of the other patients' boxes of its class, float64 [side, side].
+
+    A control: what is known of a finding's place without looking at the image. The map is zero if no other patient has
+    a box of the class.
+
+    Args:
+        boxes: with class, patient, x, y, width and height.
+        side: side of the maps, pixels.
+    """
+    covered = [_coverage(Rectangle(*row), side) for row in boxes[list(Rectangle._fields)].to_numpy(np.float64)]
+    of_class = {name: _sum_of(covered, rows, side) for name, rows in boxes.groupby("class").indices.items()}
+    of_patient = boxes.groupby(["class", "patient"]).indices
+    for name, patient in zip(boxes["class"], boxes["patient"], strict=True):
+        own = of_patient[name, patient]
+        others = np.count_nonzero(boxes["class"] == name) - len(own)
+        yield (of_class[name] - _sum_of(covered, own, side)).clip(0) / others if others else np.zeros((side, side))
 
 
 def centre_maps(boxes: pd.DataFrame, side: int) -> Iterator[Map]:
@@ -138,7 +170,7 @@ def evaluate_localisation(
     batch_size: int,
     samples: BootstrapSamples,
 ) -> Localisation:
-    """Score the ensemble's saliency maps and the two controls on the bounding boxes of the test images.
+    """Score the ensemble's saliency maps and the three controls on the bounding boxes of the test images.
 
     If a network has no saliency maps, warn and return the counts without scores.
 
@@ -161,9 +193,10 @@ def evaluate_localisation(
             name: mean_saliency_maps(method, classifiers, box_images, columns, batch_size)
             for name, method in supported_methods(classifiers).items()
         }
-        maps["random"] = random_maps(boxes, side, layer_cam_side(classifiers[0], side))
-        maps["centre"] = centre_maps(boxes, side)
         scores = {name: box_scores(of_kind, boxes) for name, of_kind in maps.items()}
+        scores["random"] = random_scores(boxes, side, layer_cam_side(classifiers[0], side))
+        scores["centre"] = box_scores(centre_maps(boxes, side), boxes)
+        scores["prior"] = box_scores(prior_maps(boxes, side), boxes)
     except InputError as error:
         warn(f"no localisation: {error}")
         scores = {}
@@ -179,6 +212,7 @@ def summarize(scores: Mapping[str, Floats], boxes: pd.DataFrame, samples: Bootst
         samples: bootstrap samples of the boxes' images, one image for each box.
     """
     classes = sorted(set(boxes["class"]))
+    areas = (boxes["width"] * boxes["height"]).groupby(boxes["class"]).mean()
     scored: dict[str, LocalisationScores] = {name: {} for name in ("all", "mean", *classes)}
     for column, metric in enumerate(METRIC_NAMES if classes else ()):
         for kind, values in scores.items():
@@ -189,14 +223,18 @@ def summarize(scores: Mapping[str, Floats], boxes: pd.DataFrame, samples: Bootst
         peak_fraction=PEAK_FRACTION,
         bootstrap_samples=len(samples),
         all=_with_counts(boxes, scored["all"]),
-        mean=MeanBoxScores(classes=len(classes), scores=scored["mean"]),
+        mean=MeanBoxScores(classes=len(classes), chance=nan_to_none(areas.mean()), scores=scored["mean"]),
         classes={name: _with_counts(boxes[boxes["class"] == name], scored[name]) for name in classes},
     )
 
 
 def _with_counts(boxes: pd.DataFrame, scores: LocalisationScores) -> BoxScores:
     return BoxScores(
-        boxes=len(boxes), images=boxes["image"].nunique(), patients=boxes["patient"].nunique(), scores=scores
+        boxes=len(boxes),
+        images=boxes["image"].nunique(),
+        patients=boxes["patient"].nunique(),
+        chance=nan_to_none((boxes["width"] * boxes["height"]).mean()),
+        scores=scores,
     )
 
 
@@ -208,6 +246,18 @@ def _averages(
     of_all = average(values[:, None], np.ones((len(values), 1), bool), samples)
     of_classes = average(values[:, None], among, samples)
     return concatenate(of_all, of_classes.mean(range(len(classes))), of_classes)
+
+
+def _coverage(box: Rectangle, side: int) -> tuple[Floats, Floats]:
+    """Return the fraction of each pixel row and of each pixel column inside `box`, each float64 [side]."""
+    starts = np.arange(side) / side
+    down = _overlap(starts, 1 / side, box.y, box.height) * side
+    return down, _overlap(starts, 1 / side, box.x, box.width) * side
+
+
+def _sum_of(covered: Sequence[tuple[Floats, Floats]], rows: NDArray[np.intp], side: int) -> Floats:
+    """Return the sum over the boxes at `rows` of the fraction of each pixel inside the box, float64 [side, side]."""
+    return sum((np.outer(*covered[row]) for row in rows), np.zeros((side, side)))
 
 
 def _overlap(first: Any, length: float, second: float, other_length: float) -> Any:

@@ -228,11 +228,16 @@ LocalisationScores = dict[str, dict[str, Interval]]  # by metric, then by kind o
 
 
 class BoxScores(FileModel):
-    """Scores of saliency maps on a set of bounding boxes."""
+    """Scores of saliency maps on a set of bounding boxes.
+
+    `chance` is the mean area of the boxes as a fraction of the image: the expected pointing game and energy of a map
+    that is independent of the boxes and uniform over the image.
+    """
 
     boxes: int
     images: int
     patients: int
+    chance: Number
     scores: LocalisationScores
 
 
@@ -240,6 +245,7 @@ class MeanBoxScores(FileModel):
     """The mean of the scores over classes."""
 
     classes: int
+    chance: Number
     scores: LocalisationScores
 
 
@@ -296,6 +302,12 @@ class PredictionMetrics(FileModel):
     subgroups: Subgroups
     members: Members
 
+    def write(self, folder: Path) -> None:
+        """Write each field that is not None to `folder/NAME.json`."""
+        for name, value in self:
+            if value is not None:
+                write_json(value.model_dump(mode="json"), folder / f"{name}.json")
+
 
 class Metrics(PredictionMetrics):
     """All files in `metrics/`: the field NAME is the file NAME.json."""
@@ -303,11 +315,6 @@ class Metrics(PredictionMetrics):
     localisation: Localisation
     data: DataSummary
     duplicates: Duplicates
-
-    def write(self, folder: Path) -> None:
-        """Write each field to `folder/NAME.json`."""
-        for name in type(self).model_fields:
-            write_json(getattr(self, name).model_dump(mode="json"), folder / f"{name}.json")
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -13,8 +13,8 @@ from markupsafe import Markup
 from cxr.evaluation.schema import Interval
 from cxr.reporting.text import format_ci
 
-# Styles of lines and markers: the CSS classes line-0 and mark-0 to line-4 and mark-4.
-STYLES = 5
+# Styles of lines and markers: the CSS classes line-0 and mark-0 to line-5 and mark-5.
+STYLES = 6
 # SVG user units; the page scales figures.
 _LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 26, 194, 18, 158, 200, 188
 _STRIP_WIDTH, _STRIP_HEIGHT, _STRIP_MARGIN = 200, 22, 10
@@ -118,13 +118,14 @@ def draw_legend_key(style: int, *, has_markers: bool = True) -> Markup:
 
 
 def marker(style: int, x: float, y: float) -> Markup:
-    """Draw a disc, square, triangle, ring or cross at (x, y)."""
+    """Draw a disc, square, triangle, ring, cross or plus at (x, y)."""
     shapes = (
         f"M{x - 3:.1f} {y:.1f}a3 3 0 1 0 6 0a3 3 0 1 0 -6 0z",
         f"M{x - 3:.1f} {y - 3:.1f}h6v6h-6z",
         f"M{x:.1f} {y - 3.6:.1f}l3.6 6.4h-7.2z",
         f"M{x - 3.4:.1f} {y:.1f}a3.4 3.4 0 1 0 6.8 0a3.4 3.4 0 1 0 -6.8 0z",
         f"M{x - 3:.1f} {y - 3:.1f}l6 6m0 -6l-6 6",
+        f"M{x - 4:.1f} {y:.1f}h8m-4 -4v8",
     )
     return tag("path", class_=f"mark mark-{style}", d=shapes[style])
 
