@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,8 +83,14 @@ def memory_limit(device: torch.device) -> float:
 
 
 def to_device(batches: list[NDArray[np.int64]], device: torch.device) -> tuple[Tensor, ...]:
-    """Return the indices of each batch on the device, moved in one transfer to avoid a wait in each step."""
-    return torch.from_numpy(np.concatenate(batches)).to(device).split([len(batch) for batch in batches])
+    """Return the indices of each batch on the device, moved in one transfer."""
+    return copy_array(np.concatenate(batches), device).split([len(batch) for batch in batches])
+
+
+def copy_array(values: NDArray[Any], device: torch.device) -> Tensor:
+    """Return a tensor of `values` on the device. The transfer to a GPU is from pinned memory, so no step waits."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _as_float(images: Tensor) -> Tensor:

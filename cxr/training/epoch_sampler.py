@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cxr.core.errors import InputError
 from cxr.models.distributed import DistContext
-from cxr.models.image_store import ImageStore, to_device
+from cxr.models.image_store import ImageStore, copy_array, to_device
 from cxr.training import augmentation
 from cxr.training.params import Augment
 
@@ -59,9 +58,7 @@ class EpochPlan:
 
     def steps(self, images: ImageStore, labels: Tensor, strength: Augment) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the augmented images and the labels of each step, after mixup, on the device of `labels`."""
-        params, lambdas = (
-            torch.from_numpy(values).to(labels.device) for values in (self.augmentation_params, self.mixup_lambdas)
-        )
+        params, lambdas = (copy_array(each, labels.device) for each in (self.augmentation_params, self.mixup_lambdas))
         is_mixed = bool((self.mixup_lambdas < 1).any())
         indices_of_steps = to_device(self.batches, labels.device)
         for loaded, indices, mixup_lambda in zip(images.batches(self.batches), indices_of_steps, lambdas, strict=True):

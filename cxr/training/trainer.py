@@ -194,17 +194,18 @@ class Trainer:
     def _validate(self, val: LabelledImages, epoch: int) -> dict[str, float]:
         """Return the metrics of an epoch on validation."""
         with self._autocast():
-            logits = predict_logits(self.eval_model, val.images, self.params.batch_size, self.dist)
-        loss = float(bce_loss(logits, val.labels))
+            logits = predict_logits(self.eval_model, val.images, self.params.batch_size, self.dist).cpu()
+        labels = val.labels.cpu()
+        loss = float(bce_loss(logits, labels))
         if not np.isfinite(loss):
             raise InputError(
                 f"the validation loss is {loss} after epoch {epoch}: lower lr, or set amp_dtype to float32"
             )
-        labels = val.labels.nan_to_num(UNKNOWN).cpu().numpy().astype(np.uint8)
-        accuracies = accuracy(labels, (logits > 0).cpu().numpy())
+        targets = labels.nan_to_num(UNKNOWN).numpy().astype(np.uint8)
+        accuracies = accuracy(targets, (logits > 0).numpy())
         return {
             "val_loss": loss,
-            "val_auroc": nanmean(auroc(labels, logits.cpu().numpy())),
+            "val_auroc": nanmean(auroc(targets, logits.numpy())),
             "val_accuracy": nanmean(accuracies),
             **{f"val_accuracy.{name}": float(value) for name, value in zip(CLASSES, accuracies, strict=True)},
         }
