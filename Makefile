@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor repro report app test test-fast lint fuzz accept bench rehearse constraints clean
+.PHONY: help doctor repro verify report app test test-fast lint fuzz accept bench rehearse constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ doctor: ## Check whether this machine can run the pipeline
 repro: .venv/stages ## Check params.yaml and run the pipeline: dvc repro
 	@python -m cxr.params
 	dvc repro
+
+verify: .venv/stages ## Rebuild the last commit in a fresh clone, and compare all outputs with dvc.lock
+	@python -m tools.verify
 
 report: ## Print the path of the HTML report of the last run
 	@test -f plots/report.html && echo "file://$(CURDIR)/plots/report.html" || { echo "no report yet: run make repro" >&2; exit 1; }
