@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,7 @@ class Decisions(FileModel):
         tta: the test-time augmentation whose probabilities were calibrated.
         classes: the columns of all arrays, in order.
         calibration: maps probabilities to calibrated probabilities.
-        rule: the rule by which thresholds were chosen.
+        rule: the rule by which thresholds were chosen; `fixed` if they were not chosen on validation images.
         thresholds: float64 [15], for probabilities before calibration; nan for a class without labels.
         calibrated_thresholds: float64 [15], the same decisions for calibrated probabilities.
         synthetic: whether the networks were trained on synthetic images.
@@ -94,7 +94,7 @@ class Decisions(FileModel):
     tta: TTA
     classes: tuple[str, ...]
     calibration: CalibrationField
-    rule: Rule
+    rule: Rule | Literal["fixed"]
     thresholds: ClassArray
     calibrated_thresholds: ClassArray
     synthetic: bool

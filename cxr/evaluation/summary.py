@@ -46,7 +46,6 @@ from cxr.evaluation.schema import (
     nan_to_none,
 )
 from cxr.evaluation.subgroups import subgroup_metrics
-from cxr.evaluation.thresholds import Rule
 from cxr.models.members import Member
 
 
@@ -167,7 +166,7 @@ def intervals(areas: BootstrapDistribution, precisions: BootstrapDistribution, s
 
 
 def operating_points(
-    labels: Labels, predicted_positive: NDArray[np.bool_], thresholds: PerClass, rule: Rule, samples: BootstrapSamples
+    labels: Labels, predicted_positive: NDArray[np.bool_], thresholds: PerClass, rule: str, samples: BootstrapSamples
 ) -> OperatingPoints:
     """Return threshold, sensitivity, specificity, PPV and NPV of each class.
 

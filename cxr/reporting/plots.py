@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cxr.core.labels import CLASSES
 from cxr.evaluation.metrics import Labels
-from cxr.evaluation.schema import Classes, Interval, Metrics, Subgroups
+from cxr.evaluation.schema import Classes, Interval, PredictionMetrics, Subgroups
 from cxr.evaluation.summary import Predictions
 from cxr.reporting.curves import Curves, CurveTables
 from cxr.reporting.run import Run
@@ -75,7 +75,7 @@ def plot_curves(curves: CurveTables, title: str, path: Path) -> None:
     _save(figure, path)
 
 
-def plot_classes(metrics: Metrics, note: str, path: Path) -> None:
+def plot_classes(metrics: PredictionMetrics, note: str, path: Path) -> None:
     """Plot the AUROC of each class with its 95 % interval, highest first."""
     classes = class_table(metrics.classes).dropna(subset="auroc").sort_values("auroc")
     figure = Figure(figsize=(7, 5), layout="constrained")

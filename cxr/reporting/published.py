@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from cxr.datasets.registry import NIH
+
 Split = Literal["official", "random"]
 
 # The length of NIH's official test list.
@@ -106,31 +108,35 @@ BOX_RESULTS = (
 class RunData(NamedTuple):
     """The properties of a run's data that determine whether its results are comparable."""
 
+    name: str  # of the data set
     is_synthetic: bool
     is_official: bool  # whether every image is in its part of NIH's official split
     train_images: int
     test_images: int
 
 
-def describe_data(sample: pd.DataFrame, official: pd.DataFrame, *, is_synthetic: bool) -> RunData:
+def describe_data(sample: pd.DataFrame, official: pd.DataFrame, *, name: str, is_synthetic: bool) -> RunData:
     """Describe the data from the images in each split, independently of `split.method`.
 
     Args:
         sample: with the columns image and split (train, val, test).
         official: NIH's lists, with the columns image and list (train_val, test); may be empty.
+        name: of the data set.
         is_synthetic: whether the images are synthetic.
     """
     listed = sample["image"].map(official.set_index("image")["list"])
     expected = np.where(sample["split"] == "test", "test", "train_val")
     counts = sample["split"].value_counts()
     is_official = bool((listed == expected).all())
-    return RunData(is_synthetic, is_official, int(counts.get("train", 0)), int(counts.get("test", 0)))
+    return RunData(name, is_synthetic, is_official, int(counts.get("train", 0)), int(counts.get("test", 0)))
 
 
 def reasons_not_comparable(data: RunData, split: Split) -> list[str]:
     """Return the reasons why a run is not comparable with results on `split`; empty if it is comparable."""
     if data.is_synthetic:
         return ["this run uses synthetic images"]
+    if data.name != NIH:
+        return [f"this run uses other data ({data.name})"]
     if split == "random":
         unpublished = "the published results use random test sets that are not available"
         return [unpublished, *(["this run uses NIH's official split"] if data.is_official else [])]

@@ -1,4 +1,4 @@
-"""The HTML report of a run.
+"""The HTML report of a run of the pipeline or of an external evaluation, without the sections of what is not known.
 
 The page is self-contained: it loads no other file and runs no script. The same run gives the same bytes. Its text is in
 the Jinja template `report.html`, which escapes all values.
@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from cxr.core.labels import CLASSES, FINDINGS
+from cxr.evaluation.external import ExternalMetrics
 from cxr.evaluation.localisation import IOUS
 from cxr.evaluation.metrics import Scores
 from cxr.evaluation.schema import (
@@ -24,13 +25,15 @@ from cxr.evaluation.schema import (
     Localisation,
     MemberMetrics,
     Members,
+    Metrics,
     OperatingPoint,
+    SplitSummary,
     Subgroups,
     nan_to_none,
 )
 from cxr.models.device import library_versions
 from cxr.reporting import published, svg
-from cxr.reporting.examples import Example, Map, image_url, overlay_url
+from cxr.reporting.examples import Example, Examples, Map, image_url, overlay_url
 from cxr.reporting.run import Run
 from cxr.reporting.svg import Axis, Line, Panel, draw_panel, fit_axis, unit_axis
 from cxr.reporting.text import attribute_title, class_title, format_ci, format_number, format_param
@@ -44,12 +47,31 @@ METHOD_NAMES = {
     "attention": "Attention",
     "random": "Random map (control)",
     "centre": "Centre map (control)",
+    "prior": "Other patients' boxes (control)",
 }
 RULES = {
     "f1": "maximum F1",
     "youden": "maximum Youden index (sensitivity + specificity − 1)",
     "sensitivity": "required sensitivity",
+    "fixed": "one fixed threshold for all classes",
 }
+# The sections by id, in their order. Those without content are left out (`_is_known`).
+SECTIONS = {
+    "data": "Data and models",
+    "auroc": "AUROC by class",
+    "curves": "ROC and precision-recall curves",
+    "points": "Operating points",
+    "calibration": "Calibration",
+    "external": "Fit of the decisions to these data",
+    "examples": "Example images",
+    "localisation": "Localisation",
+    "subgroups": "Subgroups",
+    "members": "Ensemble members",
+    "training": "Training",
+    "duplicates": "Near-duplicates",
+    "published": "Comparison with published results",
+}
+SPLIT_TITLES = {"train": "Train", "val": "Validation", "test": "Test"}
 UNDEFINED = Interval(value=None, low=None, high=None)
 
 
@@ -79,6 +101,9 @@ def context(run: Run) -> dict[str, Any]:
     metrics = run.metrics
     return {
         **dict(metrics),
+        "sections": {name: title for name, title in SECTIONS.items() if _is_known(name, run)},
+        "is_external": isinstance(metrics, ExternalMetrics),
+        "splits": split_columns(metrics),
         "synthetic": metrics.classes.synthetic,
         "findings": FINDINGS,
         "class_names": CLASSES,
@@ -93,26 +118,44 @@ def context(run: Run) -> dict[str, Any]:
         "groups": list(list_groups(metrics.subgroups)),
         "group_axis": auroc_axis(auroc for *_, auroc in list_groups(metrics.subgroups)),
         "member_axis": auroc_axis(one.auroc["mean_15"] for one in list_member_metrics(metrics.members)),
-        "hit_rates": hit_rate_panel(metrics.localisation),
-        "examples": list(example_cards(run)),
-        "method": METHOD_NAMES[run.examples.method],
-        "no_maps": run.examples.problem,
+        "hit_rates": hit_rate_panel(metrics.localisation) if metrics.localisation else None,
+        **example_section(run),
         "thresholds": dict(zip(CLASSES, map(nan_to_none, run.decisions.calibrated_thresholds), strict=True)),
         "max_pairs": MAX_PAIRS,
         **comparability(run),
     }
 
 
+def example_section(run: Run) -> dict[str, Any]:
+    """Return the variables of the example images; none without images."""
+    if run.examples is None:
+        return {}
+    return {
+        "examples": list(example_cards(run, run.examples)),
+        "method": METHOD_NAMES[run.examples.method],
+        "no_maps": run.examples.problem,
+    }
+
+
+def split_columns(metrics: Metrics | ExternalMetrics) -> dict[str, SplitSummary]:
+    """Return the counts of each split by the head of its column; an external evaluation has test alone."""
+    splits = metrics.data.splits
+    titles = {"test": "Images"} if isinstance(metrics, ExternalMetrics) else SPLIT_TITLES
+    return {title: splits[name] for name, title in titles.items()}
+
+
 def comparability(run: Run) -> dict[str, Any]:
     """Return the variables of the comparison with published results."""
-    data = published.describe_data(run.sample, run.official, is_synthetic=run.metrics.classes.synthetic)
+    data = published.describe_data(
+        run.sample, run.official, name=run.metrics.data.name, is_synthetic=run.metrics.classes.synthetic
+    )
     reasons = {split: published.reasons_not_comparable(data, split) for split in ("official", "random")}
     return {"run_data": data, "not_comparable": reasons}
 
 
 def parameters(run: Run) -> list[tuple[str, object]]:
     """Return name and value of each parameter of training and evaluation."""
-    trained = next(iter(run.members.values())).get("params", {})
+    trained = next(iter(run.members.values()), {}).get("params", {})
     return list(_flatten({**trained, **run.params}))
 
 
@@ -181,9 +224,9 @@ def hit_rate_panel(localisation: Localisation) -> Markup | None:
     return draw_panel(panel, "Fraction of boxes hit by IoU threshold, for each kind of map")
 
 
-def example_cards(run: Run) -> Iterator[dict[str, Any]]:
+def example_cards(run: Run, examples: Examples) -> Iterator[dict[str, Any]]:
     """Yield the variables of each example image."""
-    for example, image, saliency in zip(run.examples.chosen, run.examples.images, run.examples.maps, strict=True):
+    for example, image, saliency in zip(examples.chosen, examples.images, examples.maps, strict=True):
         name, labels = CLASSES[example.column], run.test.labels[example.row]
         boxes = run.boxes[(run.boxes["row"] == example.row) & (run.boxes["class"] == name)]
         yield {
@@ -196,6 +239,20 @@ def example_cards(run: Run) -> Iterator[dict[str, Any]]:
             "boxes": boxes[["x", "y", "width", "height"]].to_dict("records"),
             "rows": [_class_row(run, example.row, column) for column in _columns(run.calibrated[example.row], example)],
         }
+
+
+def _is_known(section: str, run: Run) -> bool:
+    """Return whether there is something to show in a section."""
+    is_external = isinstance(run.metrics, ExternalMetrics)
+    has = {
+        "external": is_external,
+        "examples": run.examples is not None,
+        "localisation": run.metrics.localisation is not None,
+        "members": not is_external or len(run.metrics.members.members) > 1,
+        "training": len(run.training) > 0,
+        "duplicates": not is_external,
+    }
+    return has.get(section, True)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ class Ensemble:
         image_size: side of their input in pixels.
         decisions: thresholds and calibration of exactly these model files; None if there are none.
         untrained: classes without labels in the training images of a network; their probabilities are nan.
+        descriptions: those of the model files, in their order.
         device: of the networks.
     """
 
@@ -41,6 +43,7 @@ class Ensemble:
     image_size: int
     decisions: Decisions | None
     untrained: tuple[str, ...]
+    descriptions: list[dict[str, Any]]
     device: torch.device
 
     @property
@@ -102,13 +105,18 @@ class Ensemble:
             return list(mean_saliency_maps(method, self.classifiers, store, classes, len(images)))
 
 
-def load_ensemble(files: Sequence[Path], device: torch.device) -> Ensemble:
+def load_ensemble(files: Sequence[Path], device: torch.device, decisions_file: Path = DECISIONS) -> Ensemble:
     """Load the ensemble of the model `files`; without any, of the members in `data/decisions.json`.
+
+    Args:
+        files: the model files.
+        device: of the networks.
+        decisions_file: thresholds and calibration, which are used if they belong to exactly these files.
 
     Raises:
         InputError: if a file is missing or broken, the networks have different input sizes, or there are no members.
     """
-    decisions = Decisions.read(DECISIONS) if DECISIONS.is_file() else None
+    decisions = Decisions.read(decisions_file) if decisions_file.is_file() else None
     if not files:
         files = _member_files(decisions)
     loaded = {path: load_model(path) for path in files}
@@ -121,7 +129,13 @@ def load_ensemble(files: Sequence[Path], device: torch.device) -> Ensemble:
     classifiers = [classifier.to(device) for classifier, _ in loaded.values()]
     untrained = {name for description in descriptions for name in description.get("untrained", [])}
     return Ensemble(
-        tuple(loaded), classifiers, sizes[0], decisions if is_theirs else None, tuple(sorted(untrained)), device
+        tuple(loaded),
+        classifiers,
+        sizes[0],
+        decisions if is_theirs else None,
+        tuple(sorted(untrained)),
+        descriptions,
+        device,
     )
 
 

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from cxr.core.labels import FINDINGS
+from cxr.datasets.registry import NIH
 from cxr.reporting.published import (
     FINDING_RESULTS,
     OFFICIAL_TEST_IMAGES,
@@ -11,7 +12,7 @@ from cxr.reporting.published import (
     reasons_not_comparable,
 )
 
-REAL = RunData(is_synthetic=False, is_official=True, train_images=10, test_images=OFFICIAL_TEST_IMAGES)
+REAL = RunData(name=NIH, is_synthetic=False, is_official=True, train_images=10, test_images=OFFICIAL_TEST_IMAGES)
 
 
 def test_results_by_finding_have_the_published_means() -> None:
@@ -23,16 +24,17 @@ def test_results_by_finding_have_the_published_means() -> None:
 def test_a_split_is_official_if_every_image_is_in_its_official_part() -> None:
     sample = pd.DataFrame({"image": ["a", "b", "c"], "split": ["train", "val", "test"]})
     lists = pd.DataFrame({"image": ["a", "b", "c"], "list": ["train_val", "train_val", "test"]})
-    assert describe_data(sample, lists, is_synthetic=False) == (False, True, 1, 1)
-    assert not describe_data(sample, lists[:0], is_synthetic=False).is_official
-    assert not describe_data(sample, lists[1:], is_synthetic=False).is_official
-    assert not describe_data(sample, lists.assign(list="test"), is_synthetic=False).is_official
+    assert describe_data(sample, lists, name=NIH, is_synthetic=False) == (NIH, False, True, 1, 1)
+    assert not describe_data(sample, lists[:0], name=NIH, is_synthetic=False).is_official
+    assert not describe_data(sample, lists[1:], name=NIH, is_synthetic=False).is_official
+    assert not describe_data(sample, lists.assign(list="test"), name=NIH, is_synthetic=False).is_official
 
 
 @pytest.mark.parametrize(
     ("data", "official", "random"),
     [
         (REAL._replace(is_synthetic=True), "synthetic", "synthetic"),
+        (REAL._replace(name="CheXpert"), "other data (CheXpert)", "other data (CheXpert)"),
         (REAL._replace(is_official=False), "does not use NIH's official split", "not available"),
         (REAL._replace(test_images=357), "357 of the 25,596", "uses NIH's official split"),
         (REAL, "", "uses NIH's official split"),
