@@ -40,9 +40,10 @@ class View(NamedTuple):
 
     def _resample(self, images: Tensor) -> Tensor:
         # Coordinates run from -1 to 1, so a distance is twice its fraction of the side.
-        rows = [[self.side, 0, 2 * self.right], [0, self.side, 2 * self.down]]
-        matrix = torch.tensor(rows, dtype=images.dtype, device=images.device).expand(len(images), 2, 3)
-        grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
+        values = (self.side, 0, 2 * self.right, 0, self.side, 2 * self.down)
+        # Each number is filled in on the device, since a copy of a list would wait for a GPU.
+        matrix = torch.stack([images.new_full((), value) for value in values]).view(2, 3)
+        grid = functional.affine_grid(matrix.expand(len(images), 2, 3), list(images.shape), align_corners=False)
         return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
@@ -70,11 +71,11 @@ def predict_probabilities(
     batches = sequential_batches(np.arange(len(images)), batch_size)
     with torch.inference_mode():
         pixels = progress(images.batches(batches), "predict", len(batches), "batches")
-        logits = torch.cat([_logits(network, batch, views) for batch in pixels], dim=1)
+        logits = torch.cat([_logits(network, batch, views) for batch in pixels], dim=1).cpu()
         if logits.isnan().any():
             raise InputError("the output of the network is nan: its weights are damaged; train again")
         # In one call: on a CPU the last digit of a sigmoid depends on the element's position in the tensor.
-        return torch.sigmoid(logits.double()).mean(dim=0).cpu().numpy()
+        return torch.sigmoid(logits.double()).mean(dim=0).numpy()
 
 
 def _logits(network: nn.Module, images: Tensor, views: list[View]) -> Tensor:
