@@ -9,13 +9,20 @@ from typing import Any
 from timm.models import group_parameters
 from torch import nn
 
+from cxr.core.errors import InputError
 from cxr.models.classifier import Classifier
 from cxr.training.params import TrainParams
 
 
 def backbone_stages(classifier: Classifier) -> list[list[nn.Parameter]]:
-    """Return the parameters of each stage of the backbone, from first to last, without the head."""
+    """Return the parameters of each stage of the backbone, from first to last, without the head.
+
+    Raises:
+        InputError: if timm does not define the stages of this model.
+    """
     backbone: Any = classifier.backbone
+    if not hasattr(backbone, "group_matcher"):
+        raise InputError(f"models: timm does not define the stages of {type(backbone).__name__}; choose another model")
     head = {id(parameter) for parameter in head_parameters(classifier)}
     by_name = dict(backbone.named_parameters())
     names = group_parameters(backbone, backbone.group_matcher(coarse=True))

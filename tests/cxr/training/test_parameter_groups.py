@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import torch
 
+from cxr.core.errors import InputError
 from cxr.models.classifier import Architecture, Classifier, build_classifier
 from cxr.training.parameter_groups import (
     backbone_stages,
@@ -96,3 +97,8 @@ def test_learning_rates_decay_from_the_head_to_the_stem() -> None:
 
 def test_equal_learning_rates_share_a_group() -> None:
     assert len(parameter_groups(build(), train_params())) == 1
+
+
+def test_a_model_without_stages_is_refused() -> None:
+    with pytest.raises(InputError, match="timm does not define the stages of MetaFormer"):
+        parameter_groups(build("poolformer_s12"), train_params())
