@@ -1,7 +1,8 @@
 """Evaluate the ensemble on the test images, with thresholds and calibration fitted on validation.
 
 Reads: `data/sample.csv`, `data/official.csv`, `data/split.csv`, `data/images.npy`, `data/images.json`, `data/models/`,
-    `data/curves.csv`, and from `raw_dir` the bounding boxes, and `SYNTHETIC.txt` if the images are synthetic.
+    `data/curves.csv`, and from `raw_dir` the bounding boxes and radiologists' labels if there are any, and
+    `SYNTHETIC.txt` if the images are synthetic.
 Writes: `metrics/*.json` (`cxr.evaluation.schema` describes each file), `plots/` with `report.html`,
     `data/predictions.csv` (image, patient, split, 15 probabilities, for val and test) and `data/decisions.json`
     (thresholds and calibration for these probabilities).
@@ -25,14 +26,16 @@ from cxr.core.params import read_params
 from cxr.core.paths import CURVES, DECISIONS, IMAGES, METRICS, OFFICIAL, PLOTS, PREDICTIONS, SAMPLE, SPLIT
 from cxr.core.tables import is_synthetic, read_curves, read_official, read_sample_with_split
 from cxr.datasets.boxes import boxes_of_images, read_boxes
+from cxr.datasets.expert_labels import read_expert_labels
 from cxr.datasets.registry import NIH, dataset_name
-from cxr.evaluation.bootstrap import bootstrap_patients
+from cxr.evaluation.bootstrap import BootstrapSamples, bootstrap_patients
 from cxr.evaluation.decisions import Decisions, fit_decisions
+from cxr.evaluation.experts import evaluate_experts
 from cxr.evaluation.localisation import evaluate_localisation
 from cxr.evaluation.near_duplicates import find_duplicates
 from cxr.evaluation.params import EvaluateParams
-from cxr.evaluation.schema import DataSummary, Interval, Metrics, PredictionMetrics
-from cxr.evaluation.summary import Predictions, average_members, evaluate_test_images, split_summaries
+from cxr.evaluation.schema import DataSummary, Experts, Interval, Metrics, PredictionMetrics
+from cxr.evaluation.summary import Predictions, average_members, evaluate_test_images, optimism, split_summaries
 from cxr.inference.ensemble import LoadedMember, check_no_leak, load_members, predict_members
 from cxr.inference.tta import tta_views
 from cxr.models.device import init_device
@@ -58,17 +61,20 @@ def main() -> None:
     predictions = predict_ensemble(members, ImageStore(images, rows, device), sample.iloc[rows], params)
     write_predictions(predictions)
     in_test = (predictions.table["split"] == "test").to_numpy()
-    test, test_rows = predictions.subset(in_test), rows[in_test]
-    decisions = fit_on_val(predictions.subset(~in_test), members, params)
+    val, test, test_rows = predictions.subset(~in_test), predictions.subset(in_test), rows[in_test]
+    decisions = fit_on_val(val, members, params)
     decisions.write(DECISIONS)
 
     samples = bootstrap_patients(test.table["patient"], params.bootstrap_samples, BOOTSTRAP_SEED)
     boxes = boxes_of_images(test.table, read_boxes(params.raw_dir))
+    measured = evaluate_test_images(test, decisions, samples, params.calibration_bins)
     metrics = Metrics(
-        **dict(evaluate_test_images(test, decisions, samples, params.calibration_bins)),
+        **dict(measured),
         localisation=evaluate_localisation(classifiers, images, test_rows, boxes, params.batch_size, samples),
         data=DataSummary(name=dataset_name(params.raw_dir), splits=split_summaries(sample)),
         duplicates=find_duplicates(images, sample),
+        experts=compare_with_experts(params.raw_dir, test, decisions, samples),
+        optimism=optimism(val, measured.test, decisions, params.calibration_bins),
     )
     metrics.write(METRICS)
     print_summary(metrics)
@@ -91,6 +97,18 @@ def official_lists(raw_dir: Path) -> pd.DataFrame:
     """Return NIH's official split of the sample; no rows for another data set."""
     official = read_official(OFFICIAL)
     return official if dataset_name(raw_dir) == NIH else official[:0]
+
+
+def compare_with_experts(raw_dir: Path, test: Predictions, decisions: Decisions, samples: BootstrapSamples) -> Experts:
+    """Compare with the radiologists' labels in `raw_dir`, if there are any."""
+    return evaluate_experts(
+        read_expert_labels(raw_dir),
+        list(test.table["image"]),
+        test.labels,
+        decisions.calibration.apply(test.probabilities),
+        test.probabilities >= decisions.thresholds,
+        samples,
+    )
 
 
 def predict_ensemble(
@@ -128,6 +146,12 @@ def print_summary(metrics: PredictionMetrics) -> None:
         warn(
             f"the AUROC of {', '.join(undefined)} is undefined, since test has no positives or no negatives; the means "
             "leave out these classes"
+        )
+    if shifted := metrics.prevalence.shifted:
+        warn(
+            f"the prevalence of {', '.join(shifted)} in test differs from that in validation by more than a factor of "
+            f"{metrics.prevalence.max_ratio}, so probabilities, PPV and NPV do not hold there: see "
+            "metrics/prevalence.json"
         )
     if len(members.members) > 1:
         for name, member in members.members.items():

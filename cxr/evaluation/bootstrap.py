@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, stdtrit
+from scipy.stats import beta
 
 from cxr.evaluation.metrics import PerClass, nanmean
 
@@ -116,6 +117,31 @@ class BootstrapDistribution:
         return np.array([_logit_interval(value, samples, dof) for value, samples, dof in columns])
 
 
+class Proportion(BootstrapDistribution):
+    """A mean of values from 0 to 1 over images, such as a sensitivity."""
+
+    def interval(self) -> Floats:
+        """Return the 95 % confidence interval of each class, low and high, float [classes, 2].
+
+        Where the bootstrap gives none, because all samples are equal or a single patient contributes, it is that of
+        Clopper and Pearson (The use of confidence or fiducial limits illustrated in the case of the binomial,
+        Biometrika 26, 1934) for as many trials as patients contribute. Images of one patient count once there, so the
+        interval is conservative.
+        """
+        intervals, patients = super().interval(), self.dof + 1
+        undefined = np.isnan(intervals[:, 0]) & ~np.isnan(self.value) & (patients >= 1)
+        intervals[undefined] = clopper_pearson(self.value[undefined], patients[undefined])
+        return intervals
+
+
+def clopper_pearson(value: PerClass, trials: PerClass) -> Floats:
+    """Return the exact 95 % interval of the proportion `value` of `trials`, low and high, float [classes, 2]."""
+    hits, misses = value * trials, (1 - value) * trials
+    low = np.where(hits > 0, beta.ppf(ALPHA / 2, hits, misses + 1), 0)
+    high = np.where(misses > 0, beta.ppf(1 - ALPHA / 2, hits + 1, misses), 1)
+    return np.stack([low, high], axis=1)
+
+
 def concatenate(*distributions: BootstrapDistribution) -> BootstrapDistribution:
     """Concatenate distributions along the classes."""
     return BootstrapDistribution(
@@ -125,7 +151,7 @@ def concatenate(*distributions: BootstrapDistribution) -> BootstrapDistribution:
     )
 
 
-def proportion(chosen: NDArray[np.bool_], among: NDArray[np.bool_], samples: BootstrapSamples) -> BootstrapDistribution:
+def proportion(chosen: NDArray[np.bool_], among: NDArray[np.bool_], samples: BootstrapSamples) -> Proportion:
     """Return the proportion of `chosen` among the images `among`, both bool [images, classes]; nan at 0 / 0.
 
     With predictions and labels: sensitivity is (predictions, labels), specificity (~predictions, ~labels), PPV (labels,
@@ -135,12 +161,12 @@ def proportion(chosen: NDArray[np.bool_], among: NDArray[np.bool_], samples: Boo
     return average(chosen, among, samples)
 
 
-def average(values: NDArray[Any], among: NDArray[np.bool_], samples: BootstrapSamples) -> BootstrapDistribution:
+def average(values: NDArray[Any], among: NDArray[np.bool_], samples: BootstrapSamples) -> Proportion:
     """Return the mean of `values`, from 0 to 1, over the images `among`, both [images, classes]; see `proportion`."""
     counts = samples.counts.astype(np.float64)
     with np.errstate(invalid="ignore"):
         means = counts @ samples.sums(np.where(among, values, 0)) / (counts @ samples.sums(among))
-    return BootstrapDistribution(means[0], means[1:], samples.count_patients(among).astype(np.float64) - 1)
+    return Proportion(means[0], means[1:], samples.count_patients(among).astype(np.float64) - 1)
 
 
 class PairedComparison(NamedTuple):

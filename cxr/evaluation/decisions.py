@@ -20,7 +20,7 @@ from pydantic import (
 from cxr.core.files import write_json
 from cxr.core.labels import CLASSES
 from cxr.evaluation.calibration import Calibration, fit
-from cxr.evaluation.metrics import Labels, PerClass, Scores
+from cxr.evaluation.metrics import Labels, PerClass, Scores, label_mask, positives
 from cxr.evaluation.params import Threshold
 from cxr.evaluation.schema import FileModel, Number, first_problem, nan_to_none, read_json
 from cxr.evaluation.thresholds import Rule, choose_thresholds
@@ -85,6 +85,7 @@ class Decisions(FileModel):
         thresholds: float64 [15], for probabilities before calibration; nan for a class without labels.
         calibrated_thresholds: float64 [15], the same decisions for calibrated probabilities.
         synthetic: whether the networks were trained on synthetic images.
+        prevalence: float64 [15], of the images that the calibration was fitted on; nan if it is not known.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -98,6 +99,7 @@ class Decisions(FileModel):
     thresholds: ClassArray
     calibrated_thresholds: ClassArray
     synthetic: bool
+    prevalence: ClassArray = Field(default_factory=lambda: np.full(len(CLASSES), np.nan))
 
     @field_validator("classes")
     @classmethod
@@ -151,4 +153,12 @@ def fit_decisions(
         thresholds=thresholds,
         calibrated_thresholds=calibration.apply(thresholds[None])[0],
         synthetic=synthetic,
+        prevalence=_prevalence(labels),
     )
+
+
+def _prevalence(labels: Labels) -> PerClass:
+    """Return the fraction of positives among the images with a label, float64 [classes]; nan without labels."""
+    with np.errstate(invalid="ignore"):
+        fractions: PerClass = positives(labels) / label_mask(labels).sum(axis=0)
+    return fractions

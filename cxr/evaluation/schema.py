@@ -187,6 +187,147 @@ class Subgroups(RootModel[dict[str, AttributeMetrics]]):
     model_config = ConfigDict(frozen=True)
 
 
+class ClassPrevalence(FileModel):
+    """Prevalence of one class, and what its shift does to the calibrated probabilities.
+
+    Attributes:
+        validation: prevalence of the images that the calibration was fitted on.
+        test: prevalence of the test images; the baseline of average precision.
+        ratio: test divided by validation.
+        mean_predicted: mean calibrated probability.
+        calibration_intercept: 0 is best; above 0, the probabilities are too low.
+        calibration_slope: 1 is best; below 1, the probabilities are too extreme.
+        calibration_error: expected calibration error of the calibrated probabilities.
+        calibration_error_if_calibrated: its mean if they were perfectly calibrated, at this number of images.
+        calibration_error_corrected: after correction to the prevalence of test.
+        ppv: at the threshold, by prevalence.
+        npv: at the threshold, by prevalence.
+    """
+
+    validation: Number
+    test: Interval
+    ratio: Number
+    mean_predicted: Number
+    calibration_intercept: Interval
+    calibration_slope: Interval
+    calibration_error: Number
+    calibration_error_if_calibrated: Number
+    calibration_error_corrected: Number
+    ppv: dict[str, Interval]
+    npv: dict[str, Interval]
+
+
+class PrevalenceShift(FileModel):
+    """`metrics/prevalence.json`: prevalence in validation and test, by class.
+
+    `shifted` are the classes whose ratio is above `max_ratio` or below its reciprocal, by more than the interval.
+    """
+
+    bins: int
+    max_ratio: float
+    shifted: list[str]
+    classes: ByClass[ClassPrevalence]
+
+
+class GroupRate(Interval):
+    """A rate of one group, and its difference from that of the other images (`rest`)."""
+
+    rest: Number
+    difference: Number
+    difference_low: Number
+    difference_high: Number
+    p_value: Number
+    p_holm: Number
+
+
+class GroupRates(FileModel):
+    """Rates at the threshold of one group, by class; without the classes with too few images."""
+
+    images: int
+    true_positive_rate: dict[str, GroupRate]
+    false_positive_rate: dict[str, GroupRate]
+
+
+class Fairness(FileModel):
+    """`metrics/fairness.json`: rates by attribute and group.
+
+    `underdiagnosis` is the false positive rate of No Finding in the intersections of two attributes.
+    """
+
+    min_images: int
+    groups: dict[str, dict[str, GroupRates]]
+    underdiagnosis: dict[str, dict[str, GroupRate]]
+
+
+class ReaderRates(FileModel):
+    """Sensitivity and specificity against the radiologists' agreed label."""
+
+    images: int
+    sensitivity: Interval
+    specificity: Interval
+
+
+class ExpertFinding(FileModel):
+    """One finding of a table of radiologists' labels, on the test images that it lists.
+
+    Attributes:
+        classes: the classes that the finding stands for.
+        images: with a label of the radiologists and of the data set.
+        patients: of these images.
+        positives: according to the radiologists.
+        label_positives: according to the data set's labels.
+        auroc: against the radiologists' labels.
+        auroc_against_labels: against the data set's labels of the same images.
+        auroc_difference: the first less the second.
+        network: rates at the thresholds.
+        labels: rates of the data set's labels, taken as predictions.
+        label_agreement: fraction of the images with equal labels.
+        readers: rates of each radiologist, who also contributed to the agreed label.
+    """
+
+    classes: list[str]
+    images: int
+    patients: int
+    positives: int
+    label_positives: int
+    auroc: Interval
+    auroc_against_labels: Interval
+    auroc_difference: Difference
+    network: ReaderRates
+    labels: ReaderRates
+    label_agreement: Interval
+    readers: dict[str, ReaderRates]
+
+
+class ExpertTable(FileModel):
+    """One table of radiologists' labels; `ignored` counts its images that are not in test."""
+
+    images: int
+    ignored: int
+    findings: dict[str, ExpertFinding]
+
+
+class Experts(FileModel):
+    """`metrics/experts.json`: by table; empty if the data set has no radiologists' labels."""
+
+    tables: dict[str, ExpertTable]
+
+
+class ValidationAndTest(FileModel):
+    """A metric on the images that the decisions were fitted to, and on test."""
+
+    validation: Number
+    test: Number
+
+
+class Optimism(FileModel):
+    """`metrics/optimism.json`: means over the classes, at the thresholds and after calibration."""
+
+    f1: ValidationAndTest
+    calibration_error: ValidationAndTest
+    brier: ValidationAndTest
+
+
 class EnsembleMetrics(FileModel):
     """Mean AUROC of the ensemble."""
 
@@ -260,11 +401,12 @@ class Localisation(FileModel):
 
 
 class SplitSummary(FileModel):
-    """Counts of one split."""
+    """Counts of one split. `groups` are the images by attribute (sex, age, view position) and group."""
 
     images: int
     patients: int
     positives: dict[str, int]
+    groups: dict[str, dict[str, int]]
 
 
 class DataSummary(FileModel):
@@ -299,7 +441,9 @@ class PredictionMetrics(FileModel):
     intervals: Intervals
     operating_points: OperatingPoints
     calibration: CalibrationErrors
+    prevalence: PrevalenceShift
     subgroups: Subgroups
+    fairness: Fairness
     members: Members
 
     def write(self, folder: Path) -> None:
@@ -315,6 +459,8 @@ class Metrics(PredictionMetrics):
     localisation: Localisation
     data: DataSummary
     duplicates: Duplicates
+    experts: Experts
+    optimism: Optimism
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -79,6 +79,14 @@ def groups(table: pd.DataFrame) -> dict[Group, Mask]:
     return nonempty
 
 
+def count_groups(table: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Return the number of images of each group of `groups`, by attribute."""
+    counts: dict[str, dict[str, int]] = {}
+    for (attribute, name), mask in groups(table).items():
+        counts.setdefault(attribute, {})[name] = int(mask.sum())
+    return counts
+
+
 def has_enough_images(labels: Labels) -> Mask:
     """Return the classes with at least `MIN_IMAGES_PER_LABEL` positives and as many negatives, bool [classes]."""
     return (positives(labels) >= MIN_IMAGES_PER_LABEL) & (negatives(labels) >= MIN_IMAGES_PER_LABEL)

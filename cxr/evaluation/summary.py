@@ -16,6 +16,7 @@ from cxr.evaluation.calibration import Calibration, brier_score, expected_calibr
 from cxr.evaluation.class_values import MEANS, with_ci, with_means
 from cxr.evaluation.decisions import Decisions
 from cxr.evaluation.ensemble_gain import ensemble_gain
+from cxr.evaluation.fairness import group_rates
 from cxr.evaluation.metrics import (
     Labels,
     PerClass,
@@ -29,6 +30,7 @@ from cxr.evaluation.metrics import (
     positives,
     precision_recall_f1,
 )
+from cxr.evaluation.prevalence import prevalence_shift
 from cxr.evaluation.ranking import auroc_and_average_precision
 from cxr.evaluation.schema import (
     BeforeAfter,
@@ -40,12 +42,14 @@ from cxr.evaluation.schema import (
     Intervals,
     OperatingPoint,
     OperatingPoints,
+    Optimism,
     PredictionMetrics,
     SplitSummary,
     Summary,
+    ValidationAndTest,
     nan_to_none,
 )
-from cxr.evaluation.subgroups import subgroup_metrics
+from cxr.evaluation.subgroups import count_groups, subgroup_metrics
 from cxr.models.members import Member
 
 
@@ -98,7 +102,9 @@ def evaluate_test_images(
         intervals=intervals(areas, precisions, samples),
         operating_points=operating_points(labels, predicted_positive, thresholds, decisions.rule, samples),
         calibration=CalibrationErrors(bins=calibration_bins, classes=_by_class(ClassCalibration, errors)),
+        prevalence=prevalence_shift(labels, probabilities, decisions, samples, calibration_bins),
         subgroups=subgroup_metrics(test.table, labels, probabilities, samples),
+        fairness=group_rates(test.table, labels, predicted_positive, samples),
         members=members,
     )
 
@@ -209,6 +215,25 @@ def calibration_errors(labels: Labels, probabilities: Scores, calibration: Calib
     )
 
 
+def optimism(val: Predictions, test: Summary, decisions: Decisions, bins: int) -> Optimism:
+    """Compare means over the classes on the validation images, which the decisions were fitted to, and on test.
+
+    Args:
+        val: the validation images.
+        test: the summary metrics of the test images.
+        decisions: thresholds and calibration.
+        bins: number of bins of the calibration error.
+    """
+    f1 = nanmean(class_metrics(val.labels, val.probabilities, decisions.thresholds)["f1"].to_numpy())
+    errors = calibration_errors(val.labels, val.probabilities, decisions.calibration, bins)
+    fitted, brier = (_mean_before_after(errors, name).after for name in ("calibration_error", "brier"))
+    return Optimism(
+        f1=ValidationAndTest(validation=nan_to_none(f1), test=test.f1["mean_15"]),
+        calibration_error=ValidationAndTest(validation=fitted, test=test.calibration_error.after),
+        brier=ValidationAndTest(validation=brier, test=test.brier.after),
+    )
+
+
 def split_summaries(sample: pd.DataFrame) -> dict[str, SplitSummary]:
     """Count the images, the patients, and the images with each class, of each split."""
     return {split: _split_summary(sample[sample["split"] == split]) for split in SPLITS}
@@ -219,6 +244,7 @@ def _split_summary(part: pd.DataFrame) -> SplitSummary:
         images=len(part),
         patients=part["patient"].nunique(),
         positives={name: int((part[name] == 1).sum()) for name in CLASSES},
+        groups=count_groups(part),
     )
 
 
