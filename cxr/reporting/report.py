@@ -14,13 +14,16 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from cxr.core.labels import CLASSES, FINDINGS
+from cxr.core.labels import CLASSES, FINDINGS, NO_FINDING
 from cxr.evaluation.external import ExternalMetrics
 from cxr.evaluation.localisation import IOUS
-from cxr.evaluation.metrics import Scores
+from cxr.evaluation.metrics import Scores, nanmean
 from cxr.evaluation.schema import (
     EnsembleMetrics,
+    ExpertFinding,
+    Fairness,
     GroupMetrics,
+    GroupRate,
     Interval,
     Localisation,
     MemberMetrics,
@@ -40,6 +43,7 @@ from cxr.reporting.text import attribute_title, class_title, format_ci, format_n
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 MAX_PAIRS = 20  # near-duplicates that are listed
+MAX_GAPS = 12  # differences of error rates that are listed
 OTHER_CLASSES = 3  # listed for an example image, beside its own class
 METHOD_NAMES = {
     "grad_cam": "Grad-CAM",
@@ -62,10 +66,13 @@ SECTIONS = {
     "curves": "ROC and precision-recall curves",
     "points": "Operating points",
     "calibration": "Calibration",
+    "prevalence": "Prevalence",
     "external": "Fit of the decisions to these data",
     "examples": "Example images",
     "localisation": "Localisation",
+    "experts": "Radiologists' labels",
     "subgroups": "Subgroups",
+    "fairness": "Error rates by group",
     "members": "Ensemble members",
     "training": "Training",
     "duplicates": "Near-duplicates",
@@ -92,6 +99,7 @@ def load_template() -> Template:
     environment.filters |= {"ci": format_ci, "number": format_number, "param": format_param}
     environment.filters |= {"title_of": class_title, "attribute": attribute_title}
     environment.globals |= {"draw_interval": svg.draw_interval, "draw_legend_key": svg.draw_legend_key}
+    environment.globals["reader_range"] = reader_range
     environment.globals |= {"draw_scale": svg.draw_scale, "published": published, "method_names": METHOD_NAMES}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
@@ -116,6 +124,11 @@ def context(run: Run) -> dict[str, Any]:
         "panels": class_panels(run),
         "training": list(training_panels(run)),
         "groups": list(list_groups(metrics.subgroups)),
+        "group_names": list(
+            dict.fromkeys(name for split in metrics.data.splits.values() for name in _groups_of(split))
+        ),
+        "mean_error_if_calibrated": nan_to_none(mean_error_if_calibrated(metrics)),
+        "rate_gaps": largest_rate_gaps(metrics.fairness),
         "group_axis": auroc_axis(auroc for *_, auroc in list_groups(metrics.subgroups)),
         "member_axis": auroc_axis(one.auroc["mean_15"] for one in list_member_metrics(metrics.members)),
         "hit_rates": hit_rate_panel(metrics.localisation) if metrics.localisation else None,
@@ -206,6 +219,36 @@ def list_groups(subgroups: Subgroups) -> Iterator[tuple[str, str, GroupMetrics, 
             yield attribute, name, group, group.auroc.get("mean", UNDEFINED)
 
 
+def mean_error_if_calibrated(metrics: Metrics | ExternalMetrics) -> float:
+    """Return the mean over the classes of the calibration error under perfect calibration; nan without classes."""
+    errors = [one.calibration_error_if_calibrated for one in metrics.prevalence.classes.values()]
+    return nanmean(np.array([np.nan if error is None else error for error in errors]))
+
+
+def reader_range(finding: ExpertFinding, rate: str) -> str:
+    """Return the lowest and highest sensitivity or specificity of the radiologists as text."""
+    values = [getattr(reader, rate).value for reader in finding.readers.values()]
+    defined = [value for value in values if value is not None]
+    return f"{min(defined):.2f} to {max(defined):.2f}" if defined else "undefined"
+
+
+def largest_rate_gaps(fairness: Fairness) -> list[tuple[str, str, str, str, GroupRate]]:
+    """Return the comparisons with the lowest p-values, and all of No Finding: attribute, group, rate, class and values.
+
+    Comparisons without a p-value are left out.
+    """
+    gaps = [
+        (attribute, group, kind.replace("_", " "), name, rate)
+        for attribute, of_attribute in fairness.groups.items()
+        for group, rates in of_attribute.items()
+        for kind in ("true_positive_rate", "false_positive_rate")
+        for name, rate in getattr(rates, kind).items()
+        if rate.p_value is not None
+    ]
+    lowest = sorted(gaps, key=lambda gap: gap[-1].p_value)[:MAX_GAPS]
+    return [gap for gap in gaps if gap in lowest or gap[2:4] == ("false positive rate", NO_FINDING)]
+
+
 def list_member_metrics(members: Members) -> list[EnsembleMetrics | MemberMetrics]:
     """Return the metrics of the ensemble, then those of its members."""
     return [members.ensemble, *members.members.values()]
@@ -251,8 +294,15 @@ def _is_known(section: str, run: Run) -> bool:
         "members": not is_external or len(run.metrics.members.members) > 1,
         "training": len(run.training) > 0,
         "duplicates": not is_external,
+        "experts": isinstance(run.metrics, Metrics) and len(run.metrics.experts.tables) > 0,
     }
     return has.get(section, True)
+
+
+def _groups_of(split: SplitSummary) -> Iterator[tuple[str, str]]:
+    for attribute, counts in split.groups.items():
+        for group in counts:
+            yield attribute, group
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
