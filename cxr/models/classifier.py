@@ -14,6 +14,7 @@ from torch.nn import functional
 from cxr.core.errors import InputError, first_lines
 from cxr.core.labels import CLASSES
 from cxr.models.feature_map import to_feature_map
+from cxr.models.operating_points import OperatingPoints
 from cxr.models.weights import check_pretrained_weights
 
 # Options of timm.create_model that not every model has, and the parameter that sets each.
@@ -81,6 +82,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.attention = attention
+        self.operating_points: OperatingPoints | None = None  # of imported networks
         self.in_chans = in_chans
         for name, values in (("mean", mean), ("std", std)):
             # With a single channel, use the average over the three.
@@ -90,7 +92,8 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, float [images, 15], for `images`, float [images, 1, height, width] from 0 to 1."""
         output: Tensor = self.backbone(self._normalize(images))
-        return self.attention(_feature_map(self.backbone, output).flatten(1, 2)) if self.attention else output
+        logits = self.attention(_feature_map(self.backbone, output).flatten(1, 2)) if self.attention else output
+        return self.operating_points(logits) if self.operating_points else logits
 
     def attention_maps(self, images: Tensor) -> Tensor:
         """Return the attention weights, float [images, 15, rows, columns], which sum to 1 over the positions.

@@ -15,11 +15,14 @@ from cxr.core.files import check_regular_file
 from cxr.core.labels import CLASSES
 from cxr.core.params import ImageSize, Strict
 from cxr.models.classifier import Architecture, Classifier, build_classifier, check_model_name
+from cxr.models.operating_points import OperatingPoints
 from cxr.models.params import ModelName
 
 
 class Description(Strict):
     """The description in a model file: the fields of `Architecture`, classes, normalisation, and how it was trained.
+
+    `operating_points` are those of `OperatingPoints`, one for each class, of networks that have this layer.
 
     A file may come from anyone, so that values are checked before timm receives them. `ModelName` excludes names with
     which timm loads a model from a hub or a folder.
@@ -34,6 +37,7 @@ class Description(Strict):
     std: list[Annotated[float, Field(gt=0)]]
     seed: int = 0
     patients: list[int] = Field(default=[])
+    operating_points: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[])
     untrained: list[Literal[CLASSES]] = Field(default=[])  # type: ignore[valid-type]
     params: dict[str, Any] = Field(default={})
     best_epoch: int = 0
@@ -54,6 +58,13 @@ class Description(Strict):
         if classes != list(CLASSES):
             raise ValueError(f"trained on other classes: {format_names(classes, 15)}")
         return classes
+
+    @field_validator("operating_points")
+    @classmethod
+    def _check_operating_points(cls, values: list[float]) -> list[float]:
+        if len(values) not in (0, len(CLASSES)):
+            raise ValueError(f"{len(values)} operating points for {len(CLASSES)} classes")
+        return values
 
     @model_validator(mode="after")
     def _check_channels(self) -> Self:
@@ -135,6 +146,8 @@ def load_model(path: Path) -> tuple[Classifier, dict[str, Any]]:
     if problem := _tensor_problem(state, classifier.state_dict()):
         raise InputError(f"{path} does not hold the weights of {description['model']}: {problem}")
     classifier.load_state_dict(state)
+    if points := description.get("operating_points"):
+        classifier.operating_points = OperatingPoints(points)
     with torch.no_grad():
         black = torch.zeros(1, 1, architecture.image_size, architecture.image_size)
         if not classifier.eval()(black).isfinite().all():
