@@ -87,6 +87,29 @@ def fit(labels: Labels, probabilities: Scores) -> Calibration:
     return Calibration(np.array(slope), np.array(intercept), reasons)
 
 
+def correct_prior(probabilities: Scores, old: PerClass | float, new: PerClass | float) -> NDArray[np.float64]:
+    """Return the probabilities at the prevalence `new` from those that are calibrated at the prevalence `old`.
+
+    logit p' = logit p + logit new - logit old (Saerens et al., Adjusting the outputs of a classifier to new a priori
+    probabilities, Neural Computation 14, 2002). Ranks do not change. nan where a prevalence is nan, 0 or 1.
+
+    Args:
+        probabilities: float [images, classes].
+        old: prevalence of each class at which they are calibrated, float [classes].
+        new: prevalence of each class that they shall have, float [classes].
+    """
+    corrected: NDArray[np.float64] = _sigmoid(logit(probabilities) + prior_shift(old, new))
+    return corrected
+
+
+def prior_shift(old: PerClass | float, new: PerClass | float) -> NDArray[np.float64]:
+    """Return logit new - logit old, float; nan where one of them is nan, 0 or 1."""
+    both = np.array(np.broadcast_arrays(old, new), np.float64)
+    both[(both <= 0) | (both >= 1)] = np.nan
+    shift: NDArray[np.float64] = logit(both[1]) - logit(both[0])
+    return shift
+
+
 def brier_score(labels: Labels, probabilities: Scores) -> PerClass:
     """Return the mean squared error of the probabilities (Brier 1950), float64 [classes]; nan without labels."""
     squares = np.square(np.asarray(probabilities, np.float64) - labels)

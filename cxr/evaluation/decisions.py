@@ -1,6 +1,7 @@
 """Thresholds and calibration, fitted on validation: the model of `data/decisions.json`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,9 +18,10 @@ from pydantic import (
     model_validator,
 )
 
+from cxr.core.errors import InputError
 from cxr.core.files import write_json
 from cxr.core.labels import CLASSES
-from cxr.evaluation.calibration import Calibration, fit
+from cxr.evaluation.calibration import Calibration, fit, prior_shift
 from cxr.evaluation.metrics import Labels, PerClass, Scores, label_mask, positives
 from cxr.evaluation.params import Threshold
 from cxr.evaluation.schema import FileModel, Number, first_problem, nan_to_none, read_json
@@ -122,6 +124,38 @@ class Decisions(FileModel):
             InputError: if `path` is missing, is not JSON, or was written by another version of this project.
         """
         return read_json(cls, path)
+
+    def at_prevalence(self, prevalence: Mapping[str, float]) -> Self:
+        """Return decisions whose probabilities are calibrated for another prevalence of some classes.
+
+        The logits of these classes are shifted by `prior_shift`, and so are the thresholds: the same images are
+        predicted positive.
+
+        Args:
+            prevalence: above 0 and below 1, by class.
+
+        Raises:
+            InputError: if a class is not calibrated, or its prevalence in validation is not known.
+        """
+        new = self.prevalence.copy()
+        new[[CLASSES.index(name) for name in prevalence]] = list(prevalence.values())
+        shift = prior_shift(self.prevalence, new)
+        for name in prevalence:
+            column = CLASSES.index(name)
+            if reason := self.calibration.not_fitted[column] or ("no prevalence" if np.isnan(shift[column]) else ""):
+                raise InputError(
+                    f"the probabilities of {name} cannot be corrected to a prevalence, since they are not calibrated "
+                    f"({reason}); leave this class out"
+                )
+        intercept = self.calibration.intercept + np.where(new == self.prevalence, 0, np.nan_to_num(shift))
+        calibration = replace(self.calibration, intercept=intercept)
+        return self.model_copy(
+            update={
+                "calibration": calibration,
+                "calibrated_thresholds": calibration.apply(self.thresholds[None])[0],
+                "prevalence": new,
+            }
+        )
 
     def write(self, path: Path) -> None:
         """Write to `path` as JSON; `read` restores the same bits."""

@@ -17,6 +17,7 @@ from cxr.core.labels import CLASSES
 from cxr.evaluation.bootstrap import ALPHA, BootstrapDistribution, BootstrapSamples, Floats, proportion
 from cxr.evaluation.calibration import (
     MIN_POSITIVES,
+    correct_prior,
     error_if_calibrated,
     expected_calibration_error,
     fit_logistic,
@@ -24,7 +25,7 @@ from cxr.evaluation.calibration import (
 )
 from cxr.evaluation.class_values import with_ci
 from cxr.evaluation.decisions import Decisions
-from cxr.evaluation.metrics import Labels, PerClass, Scores, class_column, label_mask
+from cxr.evaluation.metrics import Labels, Scores, class_column, label_mask
 from cxr.evaluation.schema import ClassPrevalence, Interval, PrevalenceShift, nan_to_none
 
 # A prevalence in test that is this many times as high as in validation, or as low, is reported as a shift.
@@ -32,29 +33,6 @@ MAX_RATIO = 1.5
 # The prevalences for which PPV and NPV are computed.
 PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 UNDEFINED_INTERVAL = Interval(value=None, low=None, high=None)
-
-
-def correct_prior(probabilities: Scores, old: PerClass | float, new: PerClass | float) -> Floats:
-    """Return the probabilities at the prevalence `new` from those that are calibrated at the prevalence `old`.
-
-    logit p' = logit p + logit new - logit old (Saerens et al., Adjusting the outputs of a classifier to new a priori
-    probabilities, Neural Computation 14, 2002). Ranks do not change. nan where a prevalence is nan, 0 or 1.
-
-    Args:
-        probabilities: float [images, classes].
-        old: prevalence of each class at which they are calibrated, float [classes].
-        new: prevalence of each class that they shall have, float [classes].
-    """
-    corrected: Floats = expit(logit(probabilities) + prior_shift(old, new))
-    return corrected
-
-
-def prior_shift(old: PerClass | float, new: PerClass | float) -> Floats:
-    """Return logit new - logit old, float; nan where one of them is nan, 0 or 1."""
-    both = np.array(np.broadcast_arrays(old, new), np.float64)
-    both[(both <= 0) | (both >= 1)] = np.nan
-    shift: Floats = logit(both[1]) - logit(both[0])
-    return shift
 
 
 def prevalence_shift(

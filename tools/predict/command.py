@@ -37,6 +37,7 @@ EXAMPLES = """examples:
   python -m tools.predict images/ 'more/**/*.dcm'               print a line for each image
   python -m tools.predict images/ --csv predictions.csv         write all digits to a table
   python -m tools.predict chest.png --saliency-maps maps        write overlays of saliency maps
+  python -m tools.predict chest.png --prevalence Mass=0.02      correct to a prevalence
   python -m tools.predict chest.png --model a.safetensors b.safetensors
 """
 MAX_TABLES = 4  # with more images, each is printed as a line
@@ -62,6 +63,13 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--class", dest="only", choices=CLASSES, metavar="NAME", help="saliency maps of this class only"
     )
+    parser.add_argument(
+        "--prevalence",
+        nargs="+",
+        default=[],
+        metavar="CLASS=FRACTION",
+        help="correct the probabilities to another prevalence than that of validation, such as Pneumothorax=0.1",
+    )
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="images in a batch (default: 32)")
     return parser
 
@@ -85,6 +93,28 @@ def check_arguments(args: argparse.Namespace, files: Sequence[Path]) -> None:
         raise InputError(f"--csv {args.csv}: --json names the same file; give another file")
 
 
+def parse_prevalence(values: Sequence[str]) -> dict[str, float]:
+    """Return the prevalence of each class from texts such as `Mass=0.05`.
+
+    Raises:
+        InputError: if a class is unknown or given twice, or a prevalence is not between 0 and 1.
+    """
+    prevalence: dict[str, float] = {}
+    for text in values:
+        name, _, number = text.partition("=")
+        try:
+            fraction = float(number)
+        except ValueError:
+            fraction = 0
+        if name not in CLASSES or name in prevalence or not 0 < fraction < 1:
+            raise InputError(
+                f"--prevalence {text}: give each class once as CLASS=FRACTION, with a fraction above 0 and below 1, "
+                f"such as Mass=0.05; the classes are {', '.join(CLASSES)}"
+            )
+        prevalence[name] = fraction
+    return prevalence
+
+
 def _outputs(args: argparse.Namespace) -> list[tuple[str, Path]]:
     """Return the options that write a file and are given, with their paths."""
     return [(option, path) for option, path in (("--csv", args.csv), ("--json", args.json)) if path]
@@ -100,7 +130,8 @@ def main() -> None:
     files = find_files(args.inputs)
     check_arguments(args, files)
     saliency = SaliencyOptions(OverlayFolder(args.saliency_maps, files), args.only) if args.saliency_maps else None
-    ensemble = load_ensemble(args.model, init_device(os.cpu_count() or 1, deterministic=True))
+    prevalence = parse_prevalence(args.prevalence)
+    ensemble = load_ensemble(args.model, init_device(os.cpu_count() or 1, deterministic=True)).at_prevalence(prevalence)
     if args.only in ensemble.untrained:
         raise InputError(f"--class {args.only}: the networks were trained without labels of this class")
     results = predict_files(files, ensemble, args.batch_size, saliency)

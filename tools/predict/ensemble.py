@@ -1,9 +1,9 @@
 """The ensemble of trained networks, with its TTA views, calibration and thresholds if there are any."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class Ensemble:
         untrained: classes without labels in the training images of a network; their probabilities are nan.
         descriptions: those of the model files, in their order.
         device: of the networks.
+        prevalence: of the classes whose probabilities are corrected to a stated prevalence.
     """
 
     files: tuple[Path, ...]
@@ -45,6 +46,22 @@ class Ensemble:
     untrained: tuple[str, ...]
     descriptions: list[dict[str, Any]]
     device: torch.device
+    prevalence: Mapping[str, float] = field(default_factory=dict)
+
+    def at_prevalence(self, prevalence: Mapping[str, float]) -> Self:
+        """Return the ensemble with calibrated probabilities for another prevalence of some classes.
+
+        Raises:
+            InputError: if there is no calibration of these classes.
+        """
+        if not prevalence:
+            return self
+        if self.decisions is None:
+            raise InputError(
+                f"--prevalence corrects calibrated probabilities, and {DECISIONS} has no calibration for these model "
+                "files; leave it out"
+            )
+        return replace(self, decisions=self.decisions.at_prevalence(prevalence), prevalence=dict(prevalence))
 
     @property
     def views(self) -> list[View]:

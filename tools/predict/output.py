@@ -84,6 +84,9 @@ def summary(predictions: Sequence[Prediction], failures: Sequence[Failure], ense
     else:
         kind = f"Uncalibrated probabilities of {networks}; {DECISIONS} has no thresholds for these model files."
     notes = [SYNTHETIC] if ensemble.is_synthetic else []
+    if ensemble.prevalence:
+        stated = ", ".join(f"{name} {value:g}" for name, value in ensemble.prevalence.items())
+        notes.append(f"Corrected to the stated prevalence: {stated}.")
     if ensemble.untrained:
         notes.append(f"Not trained, for lack of labels: {', '.join(ensemble.untrained)}.")
     return "\n".join([f"{counts}. {kind}", *notes, NOT_CLINICAL])
@@ -105,6 +108,7 @@ def to_json(predictions: Sequence[Prediction], failures: Sequence[Failure], ense
         "models": [str(file) for file in ensemble.files],
         "calibrated": ensemble.decisions is not None,
         "synthetic": ensemble.is_synthetic,
+        "prevalence": dict(ensemble.prevalence),
         "thresholds": ensemble.thresholds,
         "images": [
             {
