@@ -147,12 +147,12 @@ def prior_maps(boxes: pd.DataFrame, side: int) -> Iterator[Map]:
         side: side of the maps, pixels.
     """
     covered = [_coverage(Rectangle(*row), side) for row in boxes[list(Rectangle._fields)].to_numpy(np.float64)]
-    of_class = {name: _sum_of(covered, rows, side) for name, rows in boxes.groupby("class").indices.items()}
-    of_patient = boxes.groupby(["class", "patient"]).indices
-    for name, patient in zip(boxes["class"], boxes["patient"], strict=True):
-        own = of_patient[name, patient]
-        others = np.count_nonzero(boxes["class"] == name) - len(own)
-        yield (of_class[name] - _sum_of(covered, own, side)).clip(0) / others if others else np.zeros((side, side))
+    names, patients = boxes["class"].to_numpy(), boxes["patient"].to_numpy()
+    of_class = {name: _sum_of(covered, names == name, side) for name in set(names)}
+    for name, patient in zip(names, patients, strict=True):
+        own = (names == name) & (patients == patient)
+        others = np.count_nonzero(names == name) - np.count_nonzero(own)
+        yield (of_class[name] - _sum_of(covered, own, side)).clip(0) / max(others, 1)
 
 
 def centre_maps(boxes: pd.DataFrame, side: int) -> Iterator[Map]:
@@ -255,9 +255,12 @@ def _coverage(box: Rectangle, side: int) -> tuple[Floats, Floats]:
     return down, _overlap(starts, 1 / side, box.x, box.width) * side
 
 
-def _sum_of(covered: Sequence[tuple[Floats, Floats]], rows: NDArray[np.intp], side: int) -> Floats:
-    """Return the sum over the boxes at `rows` of the fraction of each pixel inside the box, float64 [side, side]."""
-    return sum((np.outer(*covered[row]) for row in rows), np.zeros((side, side)))
+def _sum_of(covered: Sequence[tuple[Floats, Floats]], mask: NDArray[np.bool_], side: int) -> Floats:
+    """Return the sum over the boxes in `mask` of the fraction of each pixel inside the box, float64 [side, side]."""
+    total = np.zeros((side, side))
+    for row in np.flatnonzero(mask):
+        total += np.outer(*covered[row])
+    return total
 
 
 def _overlap(first: Any, length: float, second: float, other_length: float) -> Any:
