@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,18 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from cxr.images.decode import image_errors
+from tests.fixtures.radiographs import compress
 from tests.fuzz.harness import fuzz, outcome
 from tests.fuzz.mutations import mutated
 from tools.predict.dicom import read_dicom
@@ -158,6 +168,20 @@ def attributes() -> st.SearchStrategy[dict[str, Any]]:
 @given(attributes(), st.sampled_from([FLAT, FLAT.astype(np.int16), FLAT.astype(np.uint8)]))
 def test_hostile_values_of_the_header(values: dict[str, Any], pixels: NDArray[Any]) -> None:
     check(dicom(pixels, **values))
+
+
+def lossless() -> dict[str, bytes]:
+    """Return a DICOM file for each compression that GDCM decodes, which takes a process for each."""
+    with TemporaryDirectory() as folder:
+        plain, packed = Path(folder, "a.dcm"), Path(folder, "b.dcm")
+        plain.write_bytes(dicom(FLAT))
+        return {name: compress(plain, packed, name).read_bytes() for name in (JPEGLosslessSV1, JPEGLSLossless)}
+
+
+@fuzz(20)
+@given(mutated(lossless()))
+def test_a_dicom_file_that_gdcm_decodes(file: bytes) -> None:
+    check(file)
 
 
 @fuzz(200)

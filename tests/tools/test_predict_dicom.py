@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxr.core.errors import InputError
-from tests.fixtures.radiographs import chest, dicom, photo
+from tests.fixtures.radiographs import chest, compress, dicom, photo
 from tools.predict.reading import Failure, InputImage, read_image
 
 
@@ -158,6 +158,71 @@ def test_a_voi_lut_is_applied(tmp_path: Path) -> None:
     assert np.abs(read(path, 32) - table[values] / 4095 * 255).max() <= 0.51
 
 
+SYNTAXES = {
+    "JPEG Lossless, process 14": "1.2.840.10008.1.2.4.57",
+    "JPEG Lossless, SV1": "1.2.840.10008.1.2.4.70",
+    "JPEG-LS": "1.2.840.10008.1.2.4.80",
+    "JPEG 2000": "1.2.840.10008.1.2.4.90",
+    "RLE": "1.2.840.10008.1.2.5",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SYNTAXES)
+@pytest.mark.parametrize(("dtype", "bits"), [("uint8", 8), ("uint16", 12), ("uint16", 16), ("int16", 16)])
+def test_a_compressed_image_has_the_bits_of_the_uncompressed_one(
+    tmp_path: Path, name: str, dtype: str, bits: int
+) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    from tools.predict.dicom_codecs import select_decoder  # noqa: PLC0415 (pydicom may be missing)
+
+    lowest = -(2 ** (bits - 1)) if dtype == "int16" else 0
+    noise = np.random.default_rng(0).integers(0, 9, (48, 32))
+    values = (np.linspace(lowest, lowest + 2**bits - 9, 48 * 32).reshape(48, 32) + noise).astype(dtype)
+    plain = dicom(tmp_path / "a.dcm", values, BitsStored=bits)
+    packed = compress(plain, tmp_path / "b.dcm", SYNTAXES[name])
+    dataset = pydicom.dcmread(packed)
+    assert dataset.file_meta.TransferSyntaxUID == SYNTAXES[name]
+    assert packed.read_bytes().count(values.tobytes()) == 0
+    select_decoder(dataset)
+    assert dataset.pixel_array.dtype == values.dtype
+    assert np.array_equal(dataset.pixel_array, values)
+    assert np.array_equal(read(packed, 32), read(plain, 32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SYNTAXES)
+def test_a_truncated_compressed_image_is_reported_in_one_line(tmp_path: Path, name: str) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    packed = compress(dicom(tmp_path / "a.dcm", ramp(0, 65535)), tmp_path / "b.dcm", SYNTAXES[name])
+    dataset = pydicom.dcmread(packed)
+    frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+    dataset.PixelData = pydicom.encaps.encapsulate([frame[: len(frame) // 2]])
+    dataset.save_as(packed)
+    found = reason(packed)
+    assert "its pixels cannot be read" in found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("name", ["JPEG Lossless, SV1", "JPEG-LS"])
+def test_a_lossless_image_of_another_size_than_the_header_declares_is_not_decoded(tmp_path: Path, name: str) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    path = compress(dicom(tmp_path / "a.dcm", ramp(0, 65535)), tmp_path / "b.dcm", SYNTAXES[name])
+    dataset = pydicom.dcmread(path)
+    dataset.Rows = dataset.Columns = 16
+    dataset.save_as(path)
+    assert "width, height and samples (32, 32, 1), its header (16, 16, 1)" in reason(path)
+
+
+@pytest.mark.slow
+def test_a_decoder_that_is_killed_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = compress(dicom(tmp_path / "a.dcm", chest(32)), tmp_path / "b.dcm", SYNTAXES["JPEG-LS"])
+    script = tmp_path / "abort.py"
+    script.write_text("import os; os.abort()", encoding="utf-8")
+    monkeypatch.setattr("tools.predict.dicom_codecs._SCRIPT", script)
+    assert "the compressed pixels are damaged or incomplete" in reason(path)
+
+
 def test_an_embedded_jpeg_is_decoded_and_an_unsupported_syntax_is_reported(tmp_path: Path) -> None:
     pydicom = pytest.importorskip("pydicom")
     stream = io.BytesIO()
@@ -168,8 +233,9 @@ def test_an_embedded_jpeg_is_decoded_and_an_unsupported_syntax_is_reported(tmp_p
         WindowCenter=128, WindowWidth=256,
     )  # fmt: skip
     assert np.array_equal(read(path, 32), np.asarray(Image.open(stream)))
-    path = dicom(tmp_path / "b.dcm", chest(32), PixelData=packed, syntax=pydicom.uid.JPEGLSLossless)
-    assert "its pixels cannot be read: JPEG-LS Lossless" in reason(path)
+    path = dicom(tmp_path / "b.dcm", chest(32), PixelData=packed, syntax=pydicom.uid.MPEG2MPML)
+    assert "its pixels cannot be read: MPEG2" in reason(path)
+    assert "is not supported: save it uncompressed" in reason(path)
 
 
 def encapsulated(path: Path, image: Image.Image, form: str, header: int, **options: Any) -> Path:

@@ -1,6 +1,6 @@
 """DICOM files as 8-bit gray images. Terms and formulas follow the DICOM standard, PS3.3 C.11.
 
-This module needs pydicom (`requirements-predict.txt`).
+This module needs the packages of `requirements-predict.txt`.
 """
 
 from io import BytesIO
@@ -20,6 +20,7 @@ from pydicom.uid import RLELossless
 
 from cxr.core.errors import first_lines
 from cxr.images.limits import check_size
+from tools.predict.dicom_codecs import jpeg_size, select_decoder
 
 # Values that violate the standard occur in many files. Those that matter here are checked, pydicom warns of all.
 config.settings.reading_validation_mode = config.IGNORE
@@ -53,8 +54,8 @@ def read_dicom(file: bytes) -> tuple[NDArray[np.uint8], list[str]]:
 
     Raises:
         ValueError: if it is not a DICOM file, does not hold exactly one gray image within the limits of
-            `cxr.images.limits`, has rescaling or window values that are not finite, or uses a compression that pydicom
-            with Pillow does not support. For damaged files, pydicom raises exceptions of many classes.
+            `cxr.images.limits`, has rescaling or window values that are not finite, or uses a compression that
+            `tools.predict.dicom_codecs` does not support. For damaged files, pydicom raises exceptions of many classes.
     """
     if _DEFLATED in file:
         # pydicom inflates without a limit: a file of 1 MB may expand to 1 GB.
@@ -97,14 +98,20 @@ def _check_compressed(dataset: Dataset) -> None:
             raise ValueError(f"{len(frame):,} bytes of compressed pixels are too many for its {declared:,} bytes")
         return
     _check_jp2_boxes(frame)
+    found, expected = _compressed_size(frame), (dataset.Columns, dataset.Rows, 1)
+    if found not in (None, expected):
+        raise ValueError(f"its compressed image has width, height and samples {found}, its header {expected}")
+
+
+def _compressed_size(frame: bytes) -> tuple[int, int, int] | None:
+    """Return the width, height and samples that a compressed image declares; None if it is of another format."""
     for plugin in (JpegImageFile, Jpeg2KImageFile):
         try:
             image = plugin(BytesIO(frame))
         except SyntaxError:
-            continue  # of another format; pydicom reports those that it does not support
-        found, expected = (*image.size, len(image.getbands())), (dataset.Columns, dataset.Rows, 1)
-        if found != expected:
-            raise ValueError(f"its compressed image has width, height and samples {found}, its header {expected}")
+            continue
+        return *image.size, len(image.getbands())
+    return jpeg_size(frame)
 
 
 def _check_jp2_boxes(frame: bytes) -> None:
@@ -132,6 +139,7 @@ def _to_gray(dataset: Dataset) -> NDArray[np.uint8]:
 def _stored_values(dataset: Dataset) -> NDArray[Any]:
     """Return the pixels as they are stored, of an integer type, [height, width]."""
     try:
+        select_decoder(dataset)
         pixels: NDArray[Any] = dataset.pixel_array
     except Exception as error:  # noqa: BLE001 (pydicom raises exceptions of many classes)
         syntax = dataset.file_meta.TransferSyntaxUID.name
