@@ -56,7 +56,7 @@ def main() -> None:
     images = open_images(IMAGES, list(sample["image"]))
     members = load_members(list_members(params.models, params.seeds), images.shape[1], device)
     classifiers = [one.classifier for one in members]
-    check_no_leak(members, set(sample["patient"][sample["split"] == "test"]))
+    check_no_leak(members, *(set(sample["patient"][sample["split"] == name]) for name in ("test", "val")))
     rows = np.flatnonzero(sample["split"] != "train")
     predictions = predict_ensemble(members, ImageStore(images, rows, device), sample.iloc[rows], params)
     write_predictions(predictions)

@@ -166,12 +166,14 @@ def print_epoch(row: dict[str, float], epochs: int, seconds_left: float) -> None
 def describe_training(member: Member, trainer: Trainer, data: TrainingData) -> dict[str, Any]:
     """Return the entries about the training in the description of a model file.
 
-    They include the patients of train and val, so that no network is evaluated on them, and the classes without labels.
+    They include the patients of train and val, so that no network is evaluated on them, those of val, so that nothing
+    is chosen on training patients, and the classes without labels.
     """
     untrained = untrained_classes(data.train.labels)
     return {
         "seed": member.seed,
         "patients": data.patients,
+        "val_patients": data.val_patients,
         **({"untrained": untrained} if untrained else {}),
         "params": member_params(trainer.params),
         "best_epoch": trainer.best_epoch,

@@ -36,19 +36,31 @@ def load_members(members: Sequence[Member], image_size: int, device: torch.devic
     return [_load_member(member, image_size, device) for member in members]
 
 
-def check_no_leak(members: Sequence[LoadedMember], patients: set[int]) -> None:
-    """Check that no member was trained or validated on any of `patients`, using the descriptions of the model files.
+def check_no_leak(members: Sequence[LoadedMember], test: set[int], val: set[int]) -> None:
+    """Check the patients in the descriptions of the model files: none of test, and none of val in training.
+
+    A file that does not name its validation patients is checked for test only.
+
+    Args:
+        members: the networks.
+        test: the patients of test, on whom no member may have been trained or validated.
+        val: the patients of val, on whom thresholds and calibration are fitted and no member may have been trained.
 
     Raises:
         InputError: naming the model file and one of the patients.
     """
     for member, _, description in members:
-        seen = sorted(patients & set(description.get("patients", [])))
-        if seen:
-            raise InputError(
-                f"{member.file} was trained on {len(seen):,} patients of test, such as {seen[0]}: its metrics would be "
-                "too good. Train again, or restore the split that it was trained with"
-            )
+        seen, validated = set(description.get("patients", [])), set(description.get("val_patients", []))
+        trained = seen - validated if validated else set()
+        for name, leaked, what in (
+            ("test", sorted(test & seen), "its metrics would be too good"),
+            ("val", sorted(val & trained), "thresholds and calibration would be fitted to its training images"),
+        ):
+            if leaked:
+                raise InputError(
+                    f"{member.file} was trained on {len(leaked):,} patients of {name}, such as {leaked[0]}: {what}. "
+                    "Train again, or restore the split that it was trained with"
+                )
 
 
 def predict_members(

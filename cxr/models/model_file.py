@@ -37,6 +37,7 @@ class Description(Strict):
     std: list[Annotated[float, Field(gt=0)]]
     seed: int = 0
     patients: list[int] = Field(default=[])
+    val_patients: list[int] = Field(default=[])
     operating_points: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[])
     untrained: list[Literal[CLASSES]] = Field(default=[])  # type: ignore[valid-type]
     params: dict[str, Any] = Field(default={})

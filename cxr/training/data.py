@@ -32,6 +32,7 @@ class TrainingData(NamedTuple):
     val: LabelledImages
     image_size: int  # pixels
     patients: list[int]  # of train and val, sorted
+    val_patients: list[int]  # sorted
 
 
 def load_training_data(device: torch.device) -> TrainingData:
@@ -52,8 +53,10 @@ def load_training_data(device: torch.device) -> TrainingData:
     train, val = (
         LabelledImages(ImageStore(images, row, device), label_tensor(labels[row], device)) for row in rows.values()
     )
-    patients = table.loc[table["split"] != "test", "patient"]
-    return TrainingData(train, val, images.shape[1], sorted(set(patients.tolist())))
+    patients, val_patients = (
+        sorted(set(table.loc[mask, "patient"].tolist())) for mask in (table["split"] != "test", table["split"] == "val")
+    )
+    return TrainingData(train, val, images.shape[1], patients, val_patients)
 
 
 def label_tensor(labels: NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -148,7 +148,7 @@ def test_the_same_inputs_give_the_same_bytes(folder: Path) -> None:
     first = files()
     evaluate.main()
     assert files() == first
-    assert len(first) == 10 + 30 + 3 + 9 + 2
+    assert len(first) == 14 + 30 + 3 + 9 + 2
 
 
 def test_a_class_without_positives_has_no_auroc(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.metrics import precision_score, recall_score
 
 from cxr.evaluation import bootstrap
@@ -99,6 +100,21 @@ def test_proportions_are_those_of_scikit_learn(seed: int) -> None:
                 weights = counts[samples.patient]
                 expected = function(truth[:, column], decisions[:, column], sample_weight=weights, zero_division=np.nan)
                 np.testing.assert_allclose(measure.samples[row, column], expected, atol=1e-12)
+
+
+def test_where_all_samples_are_equal_a_proportion_has_the_exact_interval_of_its_patients() -> None:
+    """Of 15 patients with two positives each: the closed form at 1 and at 0, and scipy's exact interval at a half."""
+    patients, everything = np.arange(30) // 2, np.ones((30, 3), bool)
+    chosen = np.stack([np.ones(30), np.zeros(30), np.arange(30) % 2], axis=1).astype(bool)
+    samples = bootstrap_patients(patients, 50, 0)
+    found = bootstrap.proportion(chosen, everything, samples).interval()
+    np.testing.assert_allclose(found[0], [0.025 ** (1 / 15), 1])
+    np.testing.assert_allclose(found[1], [0, 1 - 0.025 ** (1 / 15)])
+    exact = binomtest(14, 28).proportion_ci(method="exact")
+    np.testing.assert_allclose(bootstrap.clopper_pearson(np.array([0.5]), np.array([28.0])), [[exact.low, exact.high]])
+    assert found[2, 0] < 0.5 < found[2, 1]
+    lone = bootstrap.proportion(chosen[:2], everything[:2], samples.subset(np.arange(2))).interval()
+    np.testing.assert_allclose(lone[0], [0.025, 1])
 
 
 def test_a_proportion_of_nothing_is_undefined() -> None:

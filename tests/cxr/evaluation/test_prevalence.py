@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.optimize import minimize
 from scipy.special import expit, logit
@@ -166,14 +165,18 @@ def test_the_error_under_perfect_calibration_is_that_of_simulated_labels() -> No
 
 
 def test_a_difference_within_the_interval_is_no_shift() -> None:
-    decisions = decisions_of(*drawn(500, 0.1, seed=8))
-    labels, probabilities = drawn(60, 0.25, seed=9)
-    labels[:, 0] = UNKNOWN
-    labels[:, 1] = 0
+    decisions = decisions_of(*drawn(2000, 0.1, seed=8))
+    labels, probabilities = drawn(60, 0.1, seed=9)
+    labels[:, :3] = np.array([UNKNOWN, 0, 0])
+    labels[:, 2] = np.arange(60) < 10  # 1.7 times as common, but the interval of 10 in 60 contains 0.1
     found = prevalence_shift(labels, probabilities, decisions, bootstrap_patients(np.arange(60), 100, 1), 10)
-    assert not {CLASSES[0], CLASSES[1]} & set(found.shifted)
+    assert not {CLASSES[0], CLASSES[2]} & set(found.shifted)
     assert found.classes[CLASSES[0]].test.value is None
     assert found.classes[CLASSES[0]].mean_predicted is None
+    ratio = found.classes[CLASSES[2]].ratio
+    assert ratio is not None
+    assert ratio > prevalence.MAX_RATIO
+    # Without any positive in 60 images, the prevalence is below 0.06.
+    assert CLASSES[1] in found.shifted
+    assert found.classes[CLASSES[1]].test.high == pytest.approx(1 - 0.025 ** (1 / 60))
     assert found.classes[CLASSES[1]].calibration_error_corrected is None
-    table = pd.Series({name: one.ratio for name, one in found.classes.items()})
-    assert set(found.shifted) <= set(table.index[table > prevalence.MAX_RATIO])

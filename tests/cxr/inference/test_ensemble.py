@@ -42,9 +42,17 @@ def test_members_are_loaded_with_their_descriptions(tmp_path: Path, monkeypatch:
 
 def test_a_member_trained_on_a_test_patient_is_an_input_error() -> None:
     loaded = LoadedMember(Member("test_resnet", 1), make_classifier(0), {"patients": [4, 7, 9]})
-    check_no_leak([loaded], {1, 2})
+    check_no_leak([loaded], {1, 2}, {4})
     with pytest.raises(InputError, match=r"test_resnet-1\.safetensors was trained on 2 patients of test, such as 7"):
-        check_no_leak([loaded], {9, 7, 1})
+        check_no_leak([loaded], {9, 7, 1}, set())
+
+
+def test_a_member_trained_on_a_validation_patient_is_an_input_error() -> None:
+    description = {"patients": [4, 7, 9], "val_patients": [9]}
+    loaded = LoadedMember(Member("test_resnet", 1), make_classifier(0), description)
+    check_no_leak([loaded], {1, 2}, {9, 11})
+    with pytest.raises(InputError, match=r"was trained on 2 patients of val, such as 4: thresholds and calibration"):
+        check_no_leak([loaded], {1, 2}, {4, 7, 9})
 
 
 def test_classes_without_training_labels_are_nan() -> None:
