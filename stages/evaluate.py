@@ -1,7 +1,7 @@
 """Evaluate the ensemble on the test images, with thresholds and calibration fitted on validation.
 
 Reads: `data/sample.csv`, `data/official.csv`, `data/split.csv`, `data/images.npy`, `data/images.json`, `data/models/`,
-    `data/curves.csv`, and from `raw_dir` the bounding boxes and radiologists' labels if there are any, and
+    `data/curves.csv`, and from `raw_dir` the table, the bounding boxes and radiologists' labels if there are any, and
     `SYNTHETIC.txt` if the images are synthetic.
 Writes: `metrics/*.json` (`cxr.evaluation.schema` describes each file), `plots/` with `report.html`,
     `data/predictions.csv` (image, patient, split, 15 probabilities, for val and test) and `data/decisions.json`
@@ -27,14 +27,14 @@ from cxr.core.paths import CURVES, DECISIONS, IMAGES, METRICS, OFFICIAL, PLOTS, 
 from cxr.core.tables import is_synthetic, read_curves, read_official, read_sample_with_split
 from cxr.datasets.boxes import boxes_of_images, read_boxes
 from cxr.datasets.expert_labels import read_expert_labels
-from cxr.datasets.registry import NIH, dataset_name
+from cxr.datasets.registry import NIH, dataset_name, read_patients
 from cxr.evaluation.bootstrap import BootstrapSamples, bootstrap_patients
 from cxr.evaluation.decisions import Decisions, fit_decisions
 from cxr.evaluation.experts import evaluate_experts
 from cxr.evaluation.localisation import evaluate_localisation
 from cxr.evaluation.near_duplicates import find_duplicates
 from cxr.evaluation.params import EvaluateParams
-from cxr.evaluation.schema import DataSummary, Experts, Interval, Metrics, PredictionMetrics
+from cxr.evaluation.schema import Counts, DataSummary, Experts, Interval, Metrics, PredictionMetrics
 from cxr.evaluation.summary import Predictions, average_members, evaluate_test_images, optimism, split_summaries
 from cxr.inference.ensemble import LoadedMember, check_no_leak, load_members, predict_members
 from cxr.inference.tta import tta_views
@@ -71,7 +71,7 @@ def main() -> None:
     metrics = Metrics(
         **dict(measured),
         localisation=evaluate_localisation(classifiers, images, test_rows, boxes, params.batch_size, samples),
-        data=DataSummary(name=dataset_name(params.raw_dir), splits=split_summaries(sample)),
+        data=summarize_data(params.raw_dir, sample),
         duplicates=find_duplicates(images, sample),
         experts=compare_with_experts(params.raw_dir, test, decisions, samples),
         optimism=optimism(val, measured.test, decisions, params.calibration_bins),
@@ -97,6 +97,13 @@ def official_lists(raw_dir: Path) -> pd.DataFrame:
     """Return NIH's official split of the sample; no rows for another data set."""
     official = read_official(OFFICIAL)
     return official if dataset_name(raw_dir) == NIH else official[:0]
+
+
+def summarize_data(raw_dir: Path, sample: pd.DataFrame) -> DataSummary:
+    """Return name and counts of the data set: of its table, if there is one, and of the splits."""
+    table = read_patients(raw_dir)
+    counts = Counts(images=len(table), patients=table["patient"].nunique()) if len(table) else None
+    return DataSummary(name=dataset_name(raw_dir), table=counts, splits=split_summaries(sample))
 
 
 def compare_with_experts(raw_dir: Path, test: Predictions, decisions: Decisions, samples: BootstrapSamples) -> Experts:

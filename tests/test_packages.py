@@ -23,7 +23,7 @@ ALLOWED_IMPORTS: dict[str, set[str]] = {
 CODE = ("cxr", "stages", "tools", "benchmarks")
 PACKAGES = sorted(ALLOWED_IMPORTS)
 # Functions that each data set implements with one signature; the registry has the function that dispatches to them.
-SAME_INTERFACE = {"read_lists", "read_table"}
+SAME_INTERFACE = {"read_lists", "read_patients", "read_table"}
 
 
 def python_files(*folders: str) -> list[Path]:

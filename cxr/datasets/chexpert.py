@@ -63,6 +63,11 @@ def read_table(raw_dir: Path, label_policy: CheXpert) -> pd.DataFrame:
     return table.sort_values("image", ignore_index=True)
 
 
+def read_patients(raw_dir: Path) -> pd.DataFrame:
+    """Read the columns image and patient of both tables."""
+    return pd.concat([_parse_paths(read_strings(path, {"Path": "path"}), path) for path in _tables(raw_dir).values()])
+
+
 def read_lists(raw_dir: Path) -> pd.DataFrame:
     """Read the official split: columns image and list, train_val for train.csv and test for valid.csv."""
     lists = [

@@ -49,6 +49,17 @@ def read_table(raw_dir: Path) -> pd.DataFrame:
     return table.sort_values("image", ignore_index=True)
 
 
+def read_patients(raw_dir: Path) -> pd.DataFrame:
+    """Read the columns image and patient of the table, as strings; no rows if there is no table.
+
+    Raises:
+        InputError: if there is more than one table, or it lacks one of the columns.
+    """
+    if not any(raw_dir.glob("Data_Entry_2017*.csv")):
+        return pd.DataFrame({"image": [], "patient": []}, dtype=str)
+    return read_strings(_table_path(raw_dir), {"Image Index": "image", "Patient ID": "patient"})
+
+
 def read_lists(raw_dir: Path) -> pd.DataFrame:
     """Read the official split, `train_val_list.txt` and `test_list.txt`: columns image and list (train_val or test).
 

@@ -33,6 +33,15 @@ def read_table(raw_dir: Path, label_policy: CheXpert) -> pd.DataFrame:
     return chexpert.read_table(raw_dir, label_policy) if chexpert.has_layout(raw_dir) else nih.read_table(raw_dir)
 
 
+def read_patients(raw_dir: Path) -> pd.DataFrame:
+    """Read the columns image and patient of the table in `raw_dir`; no rows if there is no table.
+
+    Raises:
+        InputError: if the table is invalid.
+    """
+    return chexpert.read_patients(raw_dir) if chexpert.has_layout(raw_dir) else nih.read_patients(raw_dir)
+
+
 def dataset_name(raw_dir: Path) -> str:
     """Return the name of the data set in `raw_dir`."""
     return "CheXpert" if chexpert.has_layout(raw_dir) else NIH

@@ -409,10 +409,18 @@ class SplitSummary(FileModel):
     groups: dict[str, dict[str, int]]
 
 
+class Counts(FileModel):
+    """Number of images and of their patients."""
+
+    images: int
+    patients: int
+
+
 class DataSummary(FileModel):
-    """`metrics/data.json`: name of the data set and counts of each split."""
+    """`metrics/data.json`: name of the data set, and counts of its table, if there is one, and of each split."""
 
     name: str
+    table: Counts | None = None
     splits: Annotated[dict[str, SplitSummary], _having(("train", "val", "test"))]
 
 

@@ -19,6 +19,7 @@ from cxr.evaluation.external import ExternalMetrics
 from cxr.evaluation.localisation import IOUS
 from cxr.evaluation.metrics import Scores, nanmean
 from cxr.evaluation.schema import (
+    Counts,
     EnsembleMetrics,
     ExpertFinding,
     Fairness,
@@ -112,6 +113,7 @@ def context(run: Run) -> dict[str, Any]:
         "sections": {name: title for name, title in SECTIONS.items() if _is_known(name, run)},
         "is_external": isinstance(metrics, ExternalMetrics),
         "splits": split_columns(metrics),
+        "sample_size": Counts(images=len(run.sample), patients=run.sample["patient"].nunique()),
         "synthetic": metrics.classes.synthetic,
         "findings": FINDINGS,
         "class_names": CLASSES,
