@@ -1,13 +1,16 @@
-"""Compare the AUROC of two revisions and test the difference for significance.
+"""Compare the AUROC of two revisions or predictions and test the difference for significance.
 
     python -m tools.compare                    HEAD with the workspace
     python -m tools.compare main~1             an older commit with the workspace
     python -m tools.compare main rabic-kail    a branch with a DVC experiment
+    python -m tools.compare ours theirs        two folders that tools.evaluate wrote
+    python -m tools.compare a.csv b.csv --labels DATA
 
-REV_A and REV_B are commits, branches, tags, names of DVC experiments, or `workspace`. Predictions and labels are read
-from the workspace, the DVC cache or a remote; nothing is trained and no file in the workspace is changed. Only images
-in both test sets are compared. 95 % intervals and p-values are from a paired bootstrap over patients; the p-values of
-the 15 classes are also corrected for multiple comparisons (Holm).
+A and B are commits, branches, tags, names of DVC experiments, `workspace`, folders that `tools.evaluate` wrote, or CSV
+tables of probabilities as it reads them, with the labels of --labels or of the other side. Predictions and labels of a
+revision are read from the workspace, the DVC cache or a remote; nothing is trained and no file in the workspace is
+changed. Only images in both test sets are compared. 95 % intervals and p-values are from a paired bootstrap over
+patients; the p-values of the 15 classes are also corrected for multiple comparisons (Holm).
 
 The result applies to two trained ensembles, not to two training recipes: training with another seed gives a different
 model. To compare recipes, train each with several seeds.
@@ -28,7 +31,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cxr.core.errors import InputError, run_as_script, warn
-from cxr.core.labels import CLASSES, label_matrix
+from cxr.core.labels import CLASSES, UNKNOWN, label_matrix
 from cxr.evaluation.bootstrap import (
     ALPHA,
     BootstrapDistribution,
@@ -40,8 +43,10 @@ from cxr.evaluation.bootstrap import (
 from cxr.evaluation.class_values import MEANS, with_means
 from cxr.evaluation.metrics import Labels, positives
 from cxr.evaluation.ranking import auroc_and_average_precision
+from tools.evaluate.labels import read_labels
+from tools.evaluate.test_sets import read_pair
 from tools.output_file import check_output_file, output_file
-from tools.revisions import WORKSPACE, TestSet, read_test_set, shared_images
+from tools.revisions import WORKSPACE, TestSet, shared_images
 
 SEED = 1
 BOOTSTRAP_SAMPLES = 2000
@@ -68,8 +73,12 @@ class Comparison:
 
 
 def compare(a: TestSet, b: TestSet, bootstrap_samples: int) -> Comparison:
-    """Compare two test sets of the same images, with the labels and patients of B."""
-    labels = label_matrix(b.labels)
+    """Compare two test sets of the same images, with the labels and patients of B.
+
+    Classes that one side does not predict have no AUROC on either side.
+    """
+    is_missing = a.images[list(CLASSES)].isna().to_numpy() | b.images[list(CLASSES)].isna().to_numpy()
+    labels = np.where(is_missing, np.uint8(UNKNOWN), label_matrix(b.labels))
     samples = bootstrap_patients(b.images["patient"], bootstrap_samples, SEED)
     auroc_a, auroc_b = (_auroc(test_set, labels, samples) for test_set in (a, b))
     differences = difference(auroc_a, auroc_b)
@@ -121,7 +130,9 @@ def print_comparison(comparison: Comparison, a: TestSet, b: TestSet) -> None:
     table = comparison.table
     undefined = [str(name) for name in table.index[table["a"].isna()] if name not in MEANS]
     if undefined:
-        warn(f"no AUROC for lack of positives or negatives: {', '.join(undefined)}; excluded from the means")
+        warn(
+            f"no AUROC for lack of positives, negatives or predictions: {', '.join(undefined)}; excluded from the means"
+        )
     print(f"A: {a}\nB: {b}")
     print(
         f"AUROC on {comparison.images:,} shared test images of {comparison.patients:,} patients, "
@@ -187,10 +198,11 @@ def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m tools.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("a", nargs="?", default="HEAD", metavar="REV_A", help="the baseline (default: HEAD)")
+    parser.add_argument("a", nargs="?", default="HEAD", metavar="A", help="the baseline (default: HEAD)")
     parser.add_argument(
-        "b", nargs="?", default=WORKSPACE, metavar="REV_B", help=f"the revision to compare (default: {WORKSPACE})"
+        "b", nargs="?", default=WORKSPACE, metavar="B", help=f"what to compare with it (default: {WORKSPACE})"
     )
+    parser.add_argument("--labels", type=Path, metavar="DATA", help="labels of CSV tables, as for tools.evaluate")
     parser.add_argument(
         "--bootstrap-samples",
         type=int,
@@ -221,10 +233,10 @@ def check(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Compare two revisions and print the result."""
+    """Compare two test sets and print the result."""
     args = command_line().parse_args()
     check(args)
-    a, b = shared_images(read_test_set(args.a), read_test_set(args.b))
+    a, b = shared_images(*read_pair(args.a, args.b, read_labels(args.labels) if args.labels else None))
     comparison = compare(a, b, args.bootstrap_samples)
     if args.json:
         print(json.dumps(as_json(comparison, a, b), indent=2, allow_nan=False))

@@ -230,7 +230,10 @@ def test_a_class_without_positives_gives_a_warning_and_has_no_values(
     print_comparison(comparison, a, b)
     plot_differences(comparison, a, b, tmp_path / "plot.png")
     printed = capsys.readouterr()
-    assert printed.err == "warning: no AUROC for lack of positives or negatives: Hernia; excluded from the means\n"
+    assert (
+        printed.err
+        == "warning: no AUROC for lack of positives, negatives or predictions: Hernia; excluded from the means\n"
+    )
     assert re.search(r"^Hernia +0( +-){6}$", printed.out, re.MULTILINE)
     rows = as_json(comparison, a, b)["auroc"]
     assert rows["Hernia"]["p_value"] is None

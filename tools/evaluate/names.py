@@ -51,12 +51,11 @@ def match_columns(path: Path) -> dict[str, str]:
     if repeated := _repeated(found.values()):
         same = [name for name in header if found.get(name) == repeated]
         raise InputError(f"{path}: the columns {format_names(same)} all mean {repeated}; keep one of them")
+    listed = f"its columns are {format_names(header, 20)}"
     if "image" not in found.values():
-        raise InputError(
-            f"{path} has no column of image names, such as image; its columns are {format_names(header, 20)}"
-        )
+        raise InputError(f"{path} has no column of image names, such as image; {listed}")
     if not set(found.values()) & set(CLASSES):
-        raise InputError(f"{path} has no column of a class; its columns are {format_names(header, 20)}")
+        raise InputError(f"{path} has no column of a class, such as Mass; {listed}")
     return found
 
 
