@@ -4,7 +4,7 @@ All findings: 810 posteroanterior images of NIH's official test list, each read 
 present if most of them report it (Nabulsi et al., Deep learning for distinguishing normal versus abnormal chest
 radiographs and generalization to two unseen diseases tuberculosis and COVID-19, Scientific Reports 11, 2021).
 
-Four findings: 1,962 images of the official test list and 2,412 others, each read by at least three radiologists and
+Four findings: 1,962 images of the official test list and 2,414 others, each read by at least three radiologists and
 adjudicated (Majkowska et al., Chest radiograph interpretation with deep learning models: assessment with
 radiologist-adjudicated reference standards and population-adjusted evaluation, Radiology 294, 2020).
 """
@@ -51,7 +51,8 @@ class ExpertLabels(NamedTuple):
 def read_expert_labels(raw_dir: Path) -> dict[str, ExpertLabels]:
     """Read the tables in `raw_dir`, such as `all_findings_expert_labels_test_labels.csv`, by `TABLES`.
 
-    Google's folders, `all_findings_expert_labels/test_labels.csv`, are read too. A table without files is left out.
+    Files with and without this prefix in a folder `all_findings_expert_labels`, as Google publishes them, are read too.
+    A table without files is left out.
 
     Raises:
         InputError: if a file is not such a table.
@@ -71,9 +72,9 @@ def read_expert_labels(raw_dir: Path) -> dict[str, ExpertLabels]:
 
 
 def _existing(raw_dir: Path, name: str, parts: tuple[str, ...]) -> list[Path]:
-    folder = f"{name}_expert_labels"
-    paths = [path for part in parts for path in (raw_dir / f"{folder}_{part}.csv", raw_dir / folder / f"{part}.csv")]
-    return [path for path in paths if os.path.lexists(path)]
+    prefix = f"{name}_expert_labels"
+    names = [name for part in parts for name in (f"{prefix}_{part}", f"{prefix}/{part}", f"{prefix}/{prefix}_{part}")]
+    return [path for name in names if os.path.lexists(path := raw_dir / f"{name}.csv")]
 
 
 def _read(path: Path, targets: Mapping[str, tuple[str, ...]], *keys: str) -> pd.DataFrame:

@@ -129,6 +129,32 @@ def test_the_list_of_sources_is_consistent() -> None:
 
 
 @pytest.mark.real_data
+def test_the_checksums_of_the_expert_labels_match_the_real_ones(shared: Path) -> None:
+    for source in sources.EXPERT_LABELS:
+        content = (shared / "nih-expert-labels" / source.name).read_bytes()
+        assert (len(content), hashlib.md5(content, usedforsecurity=False).hexdigest()) == (source.size, source.md5)
+
+
+def test_expert_labels_are_downloaded_on_request_and_imported(
+    server: FaultyServer, get: Getter, nih: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = tuple(source.name for source in sources.EXPERT_LABELS)
+    server.files |= {name: f"content of {name}".encode() for name in names}
+    labels = tuple(source._replace(page="https://a/page") for source in as_sources(names, server))
+    monkeypatch.setattr(command, "EXPERT_LABELS", labels)
+    server.faults[names[0]] = ["404 always"]
+    with pytest.raises(InputError, match=f"{names[0]}: .* answers 404 .* with a browser from https://a/page"):
+        get("--expert-labels")
+    assert files_in(get.folder) == COMPLETE | set(names[1:])
+    server.faults[names[0]] = []
+    get("--expert-labels")
+    assert (get.folder / names[0]).read_bytes() == server.files[names[0]]
+    get.folder = tmp_path / "imported"
+    get("--from", str(tmp_path / "raw"))
+    assert files_in(get.folder) == COMPLETE | set(names)
+
+
+@pytest.mark.real_data
 def test_the_checksums_of_the_tables_match_the_real_tables(shared: Path) -> None:
     for source in sources.TABLES:
         content = (shared / "nih-metadata" / source.name).read_bytes()

@@ -2,6 +2,7 @@
 
     python -m tools.download data/nih                     download from NIH
     python -m tools.download data/nih --from ~/kaggle     import existing files
+    python -m tools.download data/nih --expert-labels     download radiologists' labels, too
 
 Downloads three archives at a time, checks their sizes and MD5 checksums, converts each tar.gz to a zip (DVC is slow
 with 112,120 small files), verifies the zip, and deletes the tar.gz. After an interruption, run the command again to
@@ -11,7 +12,10 @@ resume. An images_0NN.tar.gz in DIR is converted and deleted, too.
 folder images, or single PNGs, with the tables. Zips, PNGs and tables become hard links if possible, otherwise copies;
 tar.gz files are converted to zips. Missing images are reported at the end.
 
-Tested with a local server only, not with NIH's.
+--expert-labels downloads the labels that radiologists gave 4,376 of the images (Google; 1.5 MB). The stage evaluate
+compares networks with them. Google's server may ask for a registration: then download the files with a browser.
+
+Tested with a local server only, not with NIH's and Google's.
 """
 
 import argparse
@@ -31,7 +35,7 @@ from tools.download.archives import tar_to_zip
 from tools.download.disk_space import ZIP_TO_TAR, check_disk_space
 from tools.download.import_local import check_archive, import_files
 from tools.download.progress import Progress
-from tools.download.sources import ARCHIVES, TABLES, Source
+from tools.download.sources import ARCHIVES, EXPERT_LABELS, TABLES, Source
 from tools.download.transfer import fetch, file_size, part_path
 
 MAX_WORKERS = 3
@@ -140,6 +144,7 @@ def command_line() -> argparse.ArgumentParser:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="target folder; set raw_dir in params.yaml to it")
     parser.add_argument("--from", type=Path, dest="source", metavar="DIR", help="import the files in this folder")
+    parser.add_argument("--expert-labels", action="store_true", help="download the labels of radiologists, too")
     return parser
 
 
@@ -155,6 +160,9 @@ def main() -> None:
             download(folder)
         _check_complete(folder)
         _remove_converted(folder)
+        if args.expert_labels:
+            missing = [source for source in EXPERT_LABELS if not (folder / source.name).is_file()]
+            run_parallel(missing, folder, fetch, "download labels", passes=1)
     print(f"{folder}: complete, {len(read_table(folder)):,} images")
     print(f"next: dvc exp run -S {shlex.quote(f'raw_dir={folder}')}")
 

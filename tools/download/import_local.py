@@ -12,10 +12,10 @@ from cxr.images.raw_images import open_archive
 from tools.download.archives import check_member_paths, tar_to_zip
 from tools.download.disk_space import check_disk_space
 from tools.download.progress import Progress
-from tools.download.sources import ARCHIVES, TABLES
+from tools.download.sources import ARCHIVES, EXPERT_LABELS, TABLES
 from tools.download.transfer import file_md5, file_size
 
-_TABLE_PATTERNS = ("Data_Entry_2017*.csv", *(table.name for table in TABLES[1:]))
+_TABLE_PATTERNS = ("Data_Entry_2017*.csv", *(table.name for table in (*TABLES[1:], *EXPERT_LABELS)))
 
 
 def import_files(source: Path, folder: Path) -> None:

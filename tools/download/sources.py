@@ -14,6 +14,7 @@ class Source(NamedTuple):
     url: str
     size: int  # bytes
     md5: str
+    page: str = BROWSER_PAGE  # where a browser finds the file
 
 
 # As published in NIH's FAQ.
@@ -40,4 +41,24 @@ TABLES = (
     Source("BBox_List_2017.csv", f"{_SHARED}219760940956", 92_416, "c288912caf65ab8b6c7aff6717d11005"),
     Source("train_val_list.txt", f"{_SHARED}256056636701", 1_470_907, "067e3a84206964892e6300e4a4c0a205"),
     Source("test_list.txt", f"{_SHARED}256055473534", 435_131, "adeeabf20ea2a8eb66ced87b78434400"),
+)
+
+# Radiologists' labels, published by Google. Its server may ask for a registration, which needs a browser.
+_GOOGLE = "https://storage.googleapis.com/gcs-public-data--healthcare-nih-chest-xray-labels"
+_GOOGLE_PAGE = "https://cloud.google.com/healthcare-api/docs/resources/public-datasets/nih-chest#additional_labels"
+_ALL, _FOUR = "all_findings_expert_labels", "four_findings_expert_labels"
+_EXPERT_LABELS = (
+    (
+        f"{_ALL}_test_individual_readers",
+        f"{_ALL}/{_ALL}_test_individual_readers",
+        334_530,
+        "c3a0b18ceba228efe6b9ac71f810ade0",
+    ),
+    (f"{_ALL}_test_labels", f"{_ALL}/{_ALL}_test_labels", 59_332, "c6f15878b2570e1ecf2e4910bde143c0"),
+    (f"{_FOUR}_individual_readers", f"{_FOUR}/individual_readers", 679_640, "c825fb521a43a82b9ca5020e3030c74b"),
+    (f"{_FOUR}_test_labels", f"{_FOUR}/test_labels", 178_236, "0ce9c354fc968cde70080bfd8a09d236"),
+    (f"{_FOUR}_validation_labels", f"{_FOUR}/validation_labels", 209_269, "eb4f98f589b12750f021fe5e6ff10af1"),
+)
+EXPERT_LABELS = tuple(
+    Source(f"{name}.csv", f"{_GOOGLE}/{path}.csv", size, md5, _GOOGLE_PAGE) for name, path, size, md5 in _EXPERT_LABELS
 )

@@ -18,7 +18,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from cxr.core.errors import InputError, first_lines
 from tools.download.progress import Progress
-from tools.download.sources import BROWSER_PAGE, Source
+from tools.download.sources import Source
 
 MAX_TRIES = 7  # consecutive tries without progress, over about a minute
 MIN_PAUSE = 1.0  # seconds before the first retry; doubled for each further one
@@ -167,5 +167,5 @@ def _chunks(reply: HTTPResponse, count: int) -> Iterator[bytes]:
 def _give_up(source: Source, folder: Path, problem: str) -> InputError:
     return InputError(
         f"{folder / source.name}: {source.url} {problem}. Run the command again to resume, or download {source.name} "
-        f"with a browser from {BROWSER_PAGE}, move it to {folder}, and run the command again"
+        f"with a browser from {source.page}, move it to {folder}, and run the command again"
     )

@@ -35,7 +35,7 @@ def test_both_layouts_are_read_and_joined(tmp_path: Path) -> None:
 def test_all_findings_have_the_names_of_the_classes(tmp_path: Path) -> None:
     names = [name.replace("_", " ") for name in FINDINGS]
     text = f"Image ID,{','.join(names)}\na.png,{','.join(['NO'] * 14)}\n"
-    write(tmp_path / "all_findings_expert_labels_test_labels.csv", text)
+    write(tmp_path / "all_findings_expert_labels/all_findings_expert_labels_test_labels.csv", text)
     table = read_expert_labels(tmp_path)["all_findings"]
     assert [name for classes in table.targets.values() for name in classes] == list(FINDINGS)
     assert table.readers.empty
