@@ -16,10 +16,11 @@ from cxr.core.files import atomic_write
 from cxr.core.labels import CLASSES
 from cxr.core.params import PARAMS_FILE, read_params
 from cxr.core.paths import METRICS
-from cxr.evaluation.schema import Interval, Metrics
+from cxr.evaluation.schema import Interval, Metrics, nan_to_none
 from cxr.models.members import list_members
 from cxr.params import Params
-from cxr.reporting.text import attribute_title, format_ci
+from cxr.reporting.report import list_group_names, mean_error_if_calibrated
+from cxr.reporting.text import attribute_title, format_ci, format_number
 
 CARD = Path("MODEL_CARD.md")
 TEMPLATE = Path(__file__).with_suffix(".md")
@@ -39,7 +40,12 @@ def render_card(metrics: Metrics, params: Params) -> str:
             f"{METRICS} is from {', '.join(evaluated)}, but {PARAMS_FILE} names {', '.join(networks)}; run `dvc repro`"
         )
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 (Markdown)
-    environment.filters |= {"ci": format_ci, "code": "`{}`".format, "attribute": attribute_title}
+    environment.filters |= {
+        "ci": format_ci,
+        "number": format_number,
+        "code": "`{}`".format,
+        "attribute": attribute_title,
+    }
     points = metrics.operating_points.classes.values()
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         **dict(metrics),
@@ -47,6 +53,8 @@ def render_card(metrics: Metrics, params: Params) -> str:
         networks=networks,
         synthetic=metrics.classes.synthetic,
         class_names=CLASSES,
+        group_names=list_group_names(metrics.data),
+        error_if_calibrated=format_number(nan_to_none(mean_error_if_calibrated(metrics))),
         children=metrics.subgroups.root["age"].groups.get("under 18"),
         has_tta=any(params.tta.model_dump().values()),
         ranges={rate: value_range([getattr(point, rate) for point in points]) for rate in RATES},

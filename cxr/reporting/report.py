@@ -20,6 +20,7 @@ from cxr.evaluation.localisation import IOUS
 from cxr.evaluation.metrics import Scores, nanmean
 from cxr.evaluation.schema import (
     Counts,
+    DataSummary,
     EnsembleMetrics,
     ExpertFinding,
     Fairness,
@@ -126,9 +127,7 @@ def context(run: Run) -> dict[str, Any]:
         "panels": class_panels(run),
         "training": list(training_panels(run)),
         "groups": list(list_groups(metrics.subgroups)),
-        "group_names": list(
-            dict.fromkeys(name for split in metrics.data.splits.values() for name in _groups_of(split))
-        ),
+        "group_names": list_group_names(metrics.data),
         "mean_error_if_calibrated": nan_to_none(mean_error_if_calibrated(metrics)),
         "rate_gaps": largest_rate_gaps(metrics.fairness),
         "group_axis": auroc_axis(auroc for *_, auroc in list_groups(metrics.subgroups)),
@@ -221,6 +220,14 @@ def list_groups(subgroups: Subgroups) -> Iterator[tuple[str, str, GroupMetrics, 
             yield attribute, name, group, group.auroc.get("mean", UNDEFINED)
 
 
+def list_group_names(data: DataSummary) -> list[tuple[str, str]]:
+    """Return attribute and name of each group of `SplitSummary.groups`, without repetition."""
+    splits = [split.groups for split in data.splits.values()]
+    return list(
+        dict.fromkeys((attribute, name) for groups in splits for attribute in groups for name in groups[attribute])
+    )
+
+
 def mean_error_if_calibrated(metrics: Metrics | ExternalMetrics) -> float:
     """Return the mean over the classes of the calibration error under perfect calibration; nan without classes."""
     errors = [one.calibration_error_if_calibrated for one in metrics.prevalence.classes.values()]
@@ -296,15 +303,9 @@ def _is_known(section: str, run: Run) -> bool:
         "members": not is_external or len(run.metrics.members.members) > 1,
         "training": len(run.training) > 0,
         "duplicates": not is_external,
-        "experts": isinstance(run.metrics, Metrics) and len(run.metrics.experts.tables) > 0,
+        "experts": len(run.metrics.experts.tables) > 0,
     }
     return has.get(section, True)
-
-
-def _groups_of(split: SplitSummary) -> Iterator[tuple[str, str]]:
-    for attribute, counts in split.groups.items():
-        for group in counts:
-            yield attribute, group
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
