@@ -109,6 +109,9 @@ RUN_ELSEWHERE = {
     "python -m tools.predict chest.png --saliency-maps maps --class Mass": Elsewhere(
         "tests/tools/test_predict.py", "--class"
     ),
+    "python -m tools.predict chest.png --prevalence Pneumothorax=0.1": Elsewhere(
+        "tests/tools/test_predict.py", "--prevalence"
+    ),
     "python -m tools.predict chest.png --model data/models/resnet10t-1.safetensors": Elsewhere(
         "tests/tools/test_predict.py", "--model"
     ),
@@ -117,6 +120,7 @@ RUN_ELSEWHERE = {
     "python -m tools.export data/models/resnet10t-1.safetensors --output chest.onnx": Elsewhere(
         "tests/tools/test_export.py", "--output"
     ),
+    "python -m tools.download data/nih --expert-labels": Elsewhere("tests/tools/test_download.py", "--expert-labels"),
     "python -m tools.download data/nih --from FOLDER": Elsewhere("tests/tools/test_download.py", "tools.download"),
     "python -m tools.weights efficientnet_b3 --from FILE": Elsewhere("tests/tools/test_weights.py", "--from"),
     "python -m tools.phantom data/chexpert-phantom --layout chexpert": Elsewhere(

@@ -277,6 +277,34 @@ def test_networks_trained_on_synthetic_images_are_reported(
     assert predicted(monkeypatch, tmp_path / "a.json", image, "--model", model)["synthetic"] is None
 
 
+def test_probabilities_are_corrected_to_a_stated_prevalence(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decisions = Decisions.read(Path("data/decisions.json"))
+    fitted = [name for name, reason in zip(CLASSES, decisions.calibration.not_fitted, strict=True) if not reason]
+    name = fitted[0]
+    column, old = CLASSES.index(name), decisions.prevalence[CLASSES.index(name)]
+    before = predicted(monkeypatch, tmp_path / "a.json", "images")
+    after = predicted(monkeypatch, tmp_path / "b.json", "images", "--prevalence", f"{name}=0.02")
+    assert f"Corrected to the stated prevalence: {name} 0.02." in capsys.readouterr().out
+    odds = probabilities(before)[:, column] / (1 - probabilities(before)[:, column]) * (0.02 / 0.98) * (1 - old) / old
+    np.testing.assert_allclose(probabilities(after)[:, column], odds / (1 + odds))
+    np.testing.assert_array_equal(
+        np.delete(probabilities(after), column, 1), np.delete(probabilities(before), column, 1)
+    )
+    assert [one["predicted_positive"] for one in after["images"]] == [
+        one["predicted_positive"] for one in before["images"]
+    ]
+    assert after["thresholds"][name] < before["thresholds"][name]
+    assert after["prevalence"] == {name: 0.02}
+    for wrong in ("Mass", "Mass=0", "Mass=1.5", "Bone=0.1", "Mass=nan"):
+        with pytest.raises(InputError, match=f"--prevalence {wrong}: give each class once as CLASS=FRACTION"):
+            predict_here(monkeypatch, "images", "--prevalence", wrong)
+    model = project / "data/models/test_resnet-1.safetensors"
+    with pytest.raises(InputError, match="--prevalence corrects calibrated probabilities, and .* has no calibration"):
+        predict_here(monkeypatch, "images", "--prevalence", "Mass=0.1", "--model", model)
+
+
 def test_networks_of_two_image_sizes_are_rejected(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
