@@ -301,7 +301,7 @@ def test_probabilities_are_corrected_to_a_stated_prevalence(
         with pytest.raises(InputError, match=f"--prevalence {wrong}: give each class once as CLASS=FRACTION"):
             predict_here(monkeypatch, "images", "--prevalence", wrong)
     model = project / "data/models/test_resnet-1.safetensors"
-    with pytest.raises(InputError, match="--prevalence corrects calibrated probabilities, and .* has no calibration"):
+    with pytest.raises(InputError, match=r"--prevalence corrects calibrated probabilities, and .* has no calibration"):
         predict_here(monkeypatch, "images", "--prevalence", "Mass=0.1", "--model", model)
 
 
