@@ -223,8 +223,7 @@ def _compile(network: nn.Module) -> nn.Module:
     """
     torch.compiler.reset()
     torch.compiler.config.fail_on_recompile_limit_hit = True
-    compiled: nn.Module = torch.compile(network, dynamic=False)
-    return compiled
+    return torch.compile(network, dynamic=False)  # type: ignore[return-value]
 
 
 def _amp_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -153,7 +153,7 @@ def test_the_copy_of_a_state_does_not_change_with_it(tmp_path: Path) -> None:
     copied, names = copy_state(state), list(module.state_dict())
     with torch.no_grad():
         module.weight.add_(1)
-    state["curve"].append({"epoch": 2})  # type: ignore[attr-defined]
+    state["curve"].append({"epoch": 2})
     assert list(copied["model"]) == names
     assert torch.equal(copied["model"]["weight"], torch.ones(2))
     assert (copied["curve"], copied["steps"]) == ([{"epoch": 1}], 3)

@@ -226,7 +226,7 @@ def test_each_member_is_compiled_once_for_each_set_of_trainable_parameters(
 ) -> None:
     eager = make_trainer(unfreeze_epochs=1)
     compilations = count_compilations(monkeypatch)
-    with torch.compiler.config.patch(recompile_limit=1):
+    with torch.compiler.config.patch(recompile_limit=1):  # type: ignore[attr-defined]
         for unfreeze_epochs, expected in ((0, 1), (0, 1), (1, 2)):
             compilations.clear()
             trainer = make_trainer(compile=True, unfreeze_epochs=unfreeze_epochs)
@@ -241,7 +241,7 @@ def test_each_member_is_compiled_once_for_each_set_of_trainable_parameters(
 def test_training_ends_at_the_limit_of_compilations(planted: TrainAndVal, monkeypatch: pytest.MonkeyPatch) -> None:
     count_compilations(monkeypatch)
     trainer = make_trainer(compile=True)
-    with torch.compiler.config.patch(recompile_limit=1):
+    with torch.compiler.config.patch(recompile_limit=1):  # type: ignore[attr-defined]
         trainer.step(torch.rand(4, 1, 32, 32), torch.zeros(4, 15))
         with pytest.raises(InputError, match=r"limit of compilations.*set compile to false"), translate_torch_errors():
             trainer.step(torch.rand(5, 1, 32, 32), torch.zeros(5, 15))
