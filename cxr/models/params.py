@@ -13,7 +13,7 @@ Models = Annotated[
     Distinct,
 ]
 Seeds = Annotated[list[Seed], Field(min_length=1, description="training seeds"), Distinct]
-BatchSize = Annotated[int, Field(ge=2, le=1_000_000, description="images per batch, summed over all devices")]
+BatchSize = Annotated[int, Field(ge=2, le=1_000_000, description="images per batch at most, summed over all devices")]
 Threads = Annotated[
     int, Field(ge=1, le=1024, description="CPU threads of PyTorch; results on a CPU depend on the number")
 ]
