@@ -182,8 +182,9 @@ class Trainer:
     def _unfreeze(self, epoch: int) -> None:
         """Unfreeze the stages that are trained in `epoch`."""
         num_stages = len(backbone_stages(self.classifier))
-        unfreeze_last(self.classifier, num_trainable_stages(epoch, num_stages, self.params.unfreeze_epochs))
-        if self.params.compile and self.params.unfreeze_epochs:
+        before, now = (num_trainable_stages(at, num_stages, self.params.unfreeze_epochs) for at in (epoch - 1, epoch))
+        unfreeze_last(self.classifier, now)
+        if self.params.compile and before != now:
             # Compiled code is for one set of trainable parameters. Without the earlier ones, a resumed training
             # compiles the same, and the limit of recompilations is not reached.
             torch.compiler.reset()
