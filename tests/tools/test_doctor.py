@@ -1,5 +1,6 @@
 """The checks of `tools.doctor` on folders with missing files and on simulated machines."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -9,13 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from cxr.core.params import read_params
 from cxr.core.paths import CHECKPOINTS
+from cxr.params import Params
 from cxr.training.checkpoints import training_lock
 from tests.fixtures.nih_folder import numbered_rows, write_nih
 from tests.fixtures.project import ROOT, run
 from tests.fixtures.stages import write_params
-from tools.doctor import command, machine, project
+from tools.doctor import command, machine, networks, project
 from tools.doctor.checks import Check
+from tools.doctor.memory import MemoryEstimate
 
 
 @pytest.fixture
@@ -75,11 +79,12 @@ command.main()
     assert done.returncode == 0, done.stdout + done.stderr
     assert any(line.split() == ["ok", "params.yaml", "valid"] for line in lines)
     assert "1,200 synthetic images in data/demo" in done.stdout
-    assert lines[-4] == "ok       models       timm has resnet10t"
+    assert lines[-6] == "ok       models       timm has resnet10t"
+    assert lines[-2].startswith("ok       GPU memory   resnet10t, 32 images on each GPU: about 1.")
     if shutil.which("nvidia-smi") is None:
         assert "no GPU: the CPU is used" in done.stdout
         loaded = [line for line in lines if line in ("True", "False")]
-        assert loaded == ["False"] * (len(loaded) - 2) + ["True"] * 2
+        assert loaded == ["False"] * (len(loaded) - 3) + ["True"] * 3
 
 
 def test_missing_packages_are_reported_with_exit_code_1(tmp_path: Path) -> None:
@@ -252,3 +257,27 @@ def test_the_first_wanted_type_of_link_that_is_supported_is_used(
     (check,) = machine.dvc()
     assert check.level == level
     assert expected in check.message
+
+
+def test_a_batch_that_does_not_fit_the_gpu_is_a_warning_with_one_that_does() -> None:
+    estimate = MemoryEstimate(fixed=2e9, per_image=1e8)
+    assert networks.compare_memory("net", estimate, 100, memory=12e9).level == "ok"
+    too_large = networks.compare_memory("net", estimate, 101, memory=12e9)
+    assert too_large.level == "warning"
+    assert too_large.message == "net: about 12.1 GB, but the GPU has 12.0 GB: lower batch_size to 100 for each GPU"
+    assert networks.compare_memory("net", estimate, 101, memory=math.inf).level == "ok"
+
+
+def test_memory_is_estimated_for_the_batch_of_each_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "estimate_memory", lambda model, _: MemoryEstimate(1e9, 1e8 if model == "b" else 1e7))
+    params = read_params(Params).model_copy(update={"models": ["a", "b"], "batch_size": 19, "devices": 2})
+    check = networks.check_memory(params.model_copy(update={"image_size": 1000}))
+    # 1 GB, 10 images of 0.1 GB each, and the 1,200 images of the sample.
+    assert check.message == "b, 10 images on each GPU: about 3.2 GB on a machine with a GPU"
+
+
+def test_a_model_that_cannot_be_built_at_this_size_is_a_problem(folder: Path) -> None:
+    params = read_params(Params).model_copy(update={"models": ["inception_v3"], "image_size": 32})
+    check = networks.check_memory(params)
+    assert check.level == "problem"
+    assert "timm cannot build inception_v3 with 1 channels at 32 px" in check.message
