@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from cxr.core.errors import run_stage, warn
 from cxr.core.files import sha256, write_csv
@@ -54,14 +55,13 @@ def main() -> None:
     device = init_device(params.threads, params.deterministic)
     sample = read_sample_with_split(SAMPLE, SPLIT)
     images = open_images(IMAGES, list(sample["image"]))
-    members = load_members(list_members(params.models, params.seeds), images.shape[1], device)
+    members = load_networks(params, sample, images.shape[1], device)
     classifiers = [one.classifier for one in members]
-    check_no_leak(members, *(set(sample["patient"][sample["split"] == name]) for name in ("test", "val")))
     rows = np.flatnonzero(sample["split"] != "train")
     predictions = predict_ensemble(members, ImageStore(images, rows, device), sample.iloc[rows], params)
     write_predictions(predictions)
-    in_test = (predictions.table["split"] == "test").to_numpy()
-    val, test, test_rows = predictions.subset(~in_test), predictions.subset(in_test), rows[in_test]
+    val, test = (predictions.subset((predictions.table["split"] == name).to_numpy()) for name in ("val", "test"))
+    test_rows = np.flatnonzero(sample["split"] == "test")
     decisions = fit_on_val(val, members, params)
     decisions.write(DECISIONS)
 
@@ -91,6 +91,15 @@ def main() -> None:
         boxes=boxes,
     )
     write_plots(run, lambda index: images[test_rows[index]], PLOTS)
+
+
+def load_networks(
+    params: EvaluateParams, sample: pd.DataFrame, image_size: int, device: torch.device
+) -> list[LoadedMember]:
+    """Load the networks, and refuse those that were trained on patients of val or test."""
+    members = load_members(list_members(params.models, params.seeds), image_size, device)
+    check_no_leak(members, *(set(sample["patient"][sample["split"] == name]) for name in ("test", "val")))
+    return members
 
 
 def official_lists(raw_dir: Path) -> pd.DataFrame:
