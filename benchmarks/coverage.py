@@ -8,6 +8,7 @@ precision is computed from it by integration.
     python -m benchmarks.coverage              2,000 repetitions, 500 bootstrap samples each: 10 minutes on one core
     python -m benchmarks.coverage --quick      100 repetitions: half a minute, standard errors of 2 percentage points
     python -m benchmarks.coverage --repetitions 5000
+    python -m benchmarks.coverage --proportions    intervals of a sensitivity: two minutes
 """
 
 import argparse
@@ -28,6 +29,7 @@ from cxr.evaluation.bootstrap import (
     bootstrap_patients,
     concatenate,
     difference,
+    proportion,
 )
 from cxr.evaluation.ranking import auroc_and_average_precision
 
@@ -38,6 +40,9 @@ MEAN_IMAGES_PER_PATIENT = 3.6
 CORRELATION_WITHIN_PATIENT = 0.5
 CORRELATION_BETWEEN_NETWORKS = 0.6
 PATIENTS = (1000, 200)
+# Sensitivities, and numbers of patients with a positive image, whose intervals are measured.
+SENSITIVITIES = (0.5, 0.8, 0.95)
+POSITIVE_PATIENTS = (15, 50, 150)
 
 
 @dataclass(frozen=True)
@@ -190,16 +195,59 @@ def print_results(table: pd.DataFrame, patients: int, repetitions: int, samples:
         print(f"{name:<12}" + "".join(f"{cell:>17}" for cell in cells) + f"{row['n']:>7.0f}")
 
 
+@dataclass(frozen=True)
+class ProportionCoverage:
+    """Fractions of the repetitions: intervals that cover the truth, that the bootstrap alone gives, and their width."""
+
+    covered: float
+    bootstrap_defined: float
+    width: float
+
+
+def cover_proportion(true: float, patients: int, repetitions: int, samples: int) -> ProportionCoverage:
+    """Simulate the positive images of `patients`, each detected with the probability `true`, and evaluate intervals.
+
+    Detections threshold a normal latent variable that is correlated within a patient.
+    """
+    rows = []
+    for seed in range(repetitions):
+        random = np.random.default_rng(seed)
+        patient = np.repeat(np.arange(patients), random.geometric(1 / MEAN_IMAGES_PER_PATIENT, patients))
+        latent = _blend(
+            random.normal(size=patients)[patient], random.normal(size=len(patient)), CORRELATION_WITHIN_PATIENT
+        )
+        detected = (latent < norm.ppf(true))[:, None]
+        found = proportion(detected, np.ones_like(detected), bootstrap_patients(patient, samples, seed))
+        low, high = found.interval()[0]
+        by_bootstrap = BootstrapDistribution(found.value, found.samples, found.dof).interval()[0]
+        rows.append((low <= true <= high, not np.isnan(by_bootstrap[0]), high - low))
+    return ProportionCoverage(*np.mean(rows, axis=0))
+
+
+def print_proportions(repetitions: int, samples: int) -> None:
+    """Print the coverage of the intervals of a sensitivity, in percent."""
+    print(f"{'sensitivity':<14}{'patients':>9}{'coverage':>10}{'by bootstrap':>14}{'mean width':>12}")
+    for true in SENSITIVITIES:
+        for patients in POSITIVE_PATIENTS:
+            found = cover_proportion(true, patients, repetitions, samples)
+            share, covered = 100 * found.bootstrap_defined, 100 * found.covered
+            print(f"{true:<14}{patients:>9}{covered:>10.1f}{share:>14.1f}{found.width:>12.3f}")
+
+
 def main() -> None:
     """Run the simulation for each number of patients."""
     parser = argparse.ArgumentParser("python -m benchmarks.coverage", description=str(__doc__).partition("\n")[0])
     parser.add_argument("--repetitions", type=int, default=2000, help="simulated test sets (default: 2000)")
     parser.add_argument("--bootstrap-samples", type=int, default=500, help="bootstrap samples of each (default: 500)")
     parser.add_argument("--quick", action="store_true", help="100 repetitions")
+    parser.add_argument("--proportions", action="store_true", help="the intervals of a sensitivity instead")
     args = parser.parse_args()
     repetitions = 100 if args.quick else args.repetitions
     if repetitions < 1 or args.bootstrap_samples < 19:
         raise InputError("--repetitions must be at least 1, and --bootstrap-samples at least 19")
+    if args.proportions:
+        print_proportions(repetitions, args.bootstrap_samples)
+        return
     for patients in PATIENTS:
         results = repeat(patients, repetitions, args.bootstrap_samples)
         print_results(results, patients, repetitions, args.bootstrap_samples)

@@ -258,7 +258,7 @@ def _coverage(box: Rectangle, side: int) -> tuple[Floats, Floats]:
 def _sum_of(covered: Sequence[tuple[Floats, Floats]], mask: NDArray[np.bool_], side: int) -> Floats:
     """Return the sum over the boxes in `mask` of the fraction of each pixel inside the box, float64 [side, side]."""
     total = np.zeros((side, side))
-    for row in np.flatnonzero(mask):
+    for row in np.flatnonzero(mask).tolist():
         total += np.outer(*covered[row])
     return total
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.coverage import TRUTH, print_results, repeat, simulate
+from benchmarks.coverage import TRUTH, cover_proportion, print_results, repeat, simulate
 from cxr.evaluation.metrics import auroc, average_precision
 
 pytestmark = pytest.mark.slow
@@ -47,3 +47,11 @@ def test_the_report_gives_a_line_to_each_class(found: pd.DataFrame, capsys: pyte
     print_results(found, 150, REPETITIONS, 200)
     lines = capsys.readouterr().out.splitlines()
     assert [line[: len(name)] for line, name in zip(lines[-5:], TRUTH.names, strict=True)] == TRUTH.names
+
+
+def test_every_sensitivity_has_an_interval_that_covers_it() -> None:
+    """Without the exact interval, a third of the intervals would be missing here."""
+    found = cover_proportion(0.95, patients=15, repetitions=REPETITIONS, samples=100)
+    assert found.covered > 0.95 - 0.07
+    assert 0.4 < found.bootstrap_defined < 0.9
+    assert 0 < found.width < 0.6

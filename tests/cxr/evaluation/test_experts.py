@@ -48,7 +48,7 @@ def test_everything_is_measured_on_the_images_that_both_have(
     study: tuple[Any, Any, BootstrapSamples], table: ExpertLabels
 ) -> None:
     labels, probabilities, _ = study
-    found = compare(study, table).tables["some"]
+    found: Any = compare(study, table).tables["some"]
     assert (found.images, found.ignored) == (100, 7)
     rows = [IMAGES.index(name) for name in table.labels["image"][:100]]
     for name, classes in TARGETS.items():
