@@ -63,13 +63,11 @@ def confusion_table(classes: pd.DataFrame) -> pd.DataFrame:
 
 def plot_curves(curves: CurveTables, title: str, path: Path) -> None:
     """Plot a panel for each class, from tables with two columns between 0 and 1."""
-    figure, panels = _class_grid(title)
-    for name, axes in zip(curves, panels, strict=True):
-        table = curves[name]
-        x, y = table.columns
+    x, y = next(iter(curves.values())).columns
+    figure, panels = _unit_grid(title, x.replace("_", " "), y.replace("_", " "))
+    for (name, table), axes in zip(curves.items(), panels, strict=True):
         axes.plot(table[x], table[y], color="tab:blue")
-        _label(axes, name if len(table) else f"{name}\n(undefined)", x, y)
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set_title(name if len(table) else f"{name} (undefined)", fontsize="medium")
         if x == "false_positive_rate":
             axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
     _save(figure, path)
@@ -104,22 +102,23 @@ def plot_subgroups(subgroups: Subgroups, note: str, path: Path) -> None:
 
 def plot_reliability(curves: Curves, note: str, path: Path) -> None:
     """Plot the fraction of positives by predicted probability, before and after calibration."""
-    figure, panels = _class_grid(f"Reliability before and after calibration on validation, {note}")
+    title = f"Reliability before and after calibration on validation, {note}"
+    figure, panels = _unit_grid(title, "predicted probability", "fraction of positives")
     series = ((curves.reliability_before, "before", "--"), (curves.reliability_after, "after", "-"))
     for class_name, axes in zip(CLASSES, panels, strict=True):
         for tables, name, style in series:
             curve = tables[class_name]
             axes.plot(curve["mean_predicted"], curve["observed"], style, marker=".", label=name)
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
-        _label(axes, class_name, "predicted probability", "fraction of positives")
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set_title(class_name, fontsize="medium")
     panels[0].legend(fontsize="small")
     _save(figure, path)
 
 
 def plot_confusion(classes: Classes, note: str, path: Path) -> None:
     """Plot the confusion matrix of each class; colours are fractions of the row."""
-    figure, panels = _class_grid(f"Confusion matrices at thresholds chosen on validation, {note}")
+    title = f"Confusion matrices at thresholds chosen on validation, {note}"
+    figure, panels = _class_grid(title, "predicted", "actual")
     for (name, row), axes in zip(class_table(classes).iterrows(), panels, strict=True):
         counts = row[list(OUTCOMES)].to_numpy(float).reshape(2, 2)
         fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -127,8 +126,8 @@ def plot_confusion(classes: Classes, note: str, path: Path) -> None:
         for (actual, predicted), count in np.ndenumerate(counts):
             colour = "white" if fractions[actual, predicted] > 0.5 else "black"
             axes.text(predicted, actual, f"{count:,.0f}", ha="center", va="center", color=colour)
-        axes.set(xticks=[0, 1], xticklabels=["no", "yes"], yticks=[0, 1], yticklabels=["no", "yes"])
-        _label(axes, str(name), "predicted", "actual")
+        axes.set_title(str(name), fontsize="medium")
+    panels[0].set(xticks=[0, 1], xticklabels=["no", "yes"], yticks=[0, 1], yticklabels=["no", "yes"])
     _save(figure, path)
 
 
@@ -159,8 +158,10 @@ def plot_images(test_image: Callable[[int], NDArray[np.uint8]], test: Prediction
         note: part of the title.
         path: of the PNG.
     """
-    figure, panels = _class_grid(f"Test images: labels above, the most probable classes below, {note}", height=3.7)
-    for row, axes in zip(_image_of_each_class(test.labels), panels, strict=True):
+    figure = Figure(figsize=(13, 11), layout="constrained")
+    figure.suptitle(f"Test images: labels above, the most probable classes below, {note}")
+    panels = figure.subplots(3, 5)
+    for row, axes in zip(_image_of_each_class(test.labels), panels.flat, strict=True):
         if row is None:
             axes.set_axis_off()
             continue
@@ -183,11 +184,27 @@ def _image_of_each_class(labels: Labels) -> list[int | None]:
     return chosen
 
 
-def _class_grid(title: str, height: float = 2.8) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a panel for each class."""
-    figure = Figure(figsize=(13, 3 * height), layout="constrained")
-    figure.suptitle(title)
-    return figure, list(figure.subplots(3, 5).flat)
+def _class_grid(title: str, x: str, y: str) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel for each class; all have the axes, ticks and labels of the first.
+
+    The margins are fixed, since a constrained layout doubles the time of a figure with many panels.
+    """
+    figure = Figure(figsize=(13, 8.4))
+    figure.suptitle(title, y=0.985, va="top")
+    figure.supxlabel(x, y=0.01, fontsize="medium")
+    figure.supylabel(y, x=0.01, fontsize="medium")
+    margins = {"left": 0.06, "right": 0.99, "bottom": 0.08, "top": 0.91, "hspace": 0.25, "wspace": 0.1}
+    return figure, list(figure.subplots(3, 5, sharex=True, sharey=True, gridspec_kw=margins).flat)
+
+
+def _unit_grid(title: str, x: str, y: str) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a square panel for each class, whose axes go from 0 to 1."""
+    figure, panels = _class_grid(title, x, y)
+    for axes in panels:
+        axes.set_aspect("equal")
+    ticks = [0, 0.5, 1]
+    panels[0].set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=ticks, yticks=ticks)
+    return figure, panels
 
 
 def _plot_intervals(axes: Axes, names: list[str], intervals: Iterable[Interval]) -> None:
@@ -202,13 +219,6 @@ def _plot_intervals(axes: Axes, names: list[str], intervals: Iterable[Interval])
         axes.errorbar([value], [name], xerr=margins, fmt="o", color="tab:blue", capsize=3)
         axes.annotate(f"{value:.3f}", (value, position), (0, 4), textcoords="offset points", fontsize="x-small")
     axes.margins(y=0.05)
-
-
-def _label(axes: Axes, title: str, x: str, y: str) -> None:
-    axes.set_title(title, fontsize="medium")
-    axes.set_xlabel(x.replace("_", " "), fontsize="small")
-    axes.set_ylabel(y.replace("_", " "), fontsize="small")
-    axes.tick_params(labelsize="small")
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from cxr.core.labels import CLASSES
 from cxr.reporting.output import write_plots
-from cxr.reporting.plots import file_name
+from cxr.reporting.plots import file_name, write_tables
 from cxr.reporting.report import render
 from tests.fixtures.reported import WITHOUT_POSITIVES, make_run
 from tests.fixtures.stages import files_in
@@ -14,9 +14,7 @@ from tests.fixtures.stages import files_in
 PNGS = ("roc", "precision_recall", "classes", "subgroups", "reliability", "confusion", "training", "sample_images")
 
 
-pytestmark = pytest.mark.slow  # drawing all plots takes seconds
-
-
+@pytest.mark.slow  # drawing all plots takes seconds
 def test_plots_are_tables_images_and_the_report_with_the_same_bytes_for_the_same_run(tmp_path: Path) -> None:
     for folder in (tmp_path / "first", tmp_path / "second"):
         write_plots(make_run(), lambda row: np.full((8, 8), row, np.uint8), folder)
@@ -30,9 +28,9 @@ def test_plots_are_tables_images_and_the_report_with_the_same_bytes_for_the_same
 
 def test_tables_have_the_metrics_of_each_class(tmp_path: Path) -> None:
     run = make_run()
-    write_plots(run, lambda row: np.full((8, 8), row, np.uint8), tmp_path / "plots")
-    table = pd.read_csv(tmp_path / "plots/classes.csv", index_col="class")
-    confusion = pd.read_csv(tmp_path / "plots/confusion.csv")
+    write_tables(run, tmp_path)
+    table = pd.read_csv(tmp_path / "classes.csv", index_col="class")
+    confusion = pd.read_csv(tmp_path / "confusion.csv")
     assert list(table.index) == list(CLASSES)
     assert table["auroc"].isna()[WITHOUT_POSITIVES]
     for name, metrics in run.metrics.classes.classes.items():
