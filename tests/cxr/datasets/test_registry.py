@@ -4,7 +4,7 @@ import pytest
 
 from cxr.core.errors import InputError
 from cxr.datasets.params import CheXpert
-from cxr.datasets.registry import dataset_name, read_lists, read_table
+from cxr.datasets.registry import dataset_name, read_lists, read_patients, read_table
 from tests.fixtures.nih_folder import numbered_rows, write_nih
 from tools.phantom.dataset import write_phantom
 
@@ -21,6 +21,11 @@ def test_the_layout_determines_the_data_set(tmp_path: Path) -> None:
     assert [len(table) for table in tables] == [3, 3]
     assert read_lists(nih).empty
     assert not read_lists(tmp_path / "chexpert").empty
+    for folder, table in zip((nih, tmp_path / "chexpert"), tables, strict=True):
+        patients = read_patients(folder)
+        assert set(patients["image"]) >= set(table["image"])
+        assert set(patients["patient"].astype(int)) >= set(table["patient"])
+    assert read_patients(tmp_path).empty
 
 
 def test_a_missing_folder_is_an_input_error(tmp_path: Path) -> None:
