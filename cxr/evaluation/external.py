@@ -18,6 +18,7 @@ from cxr.evaluation.params import Threshold
 from cxr.evaluation.schema import (
     ByClass,
     DataSummary,
+    Experts,
     FileModel,
     Localisation,
     Number,
@@ -77,6 +78,7 @@ class ExternalMetrics(PredictionMetrics):
 
     data: DataSummary
     external: External
+    experts: Experts
     localisation: Localisation | None = None
 
 

@@ -274,9 +274,7 @@ def test_a_network_keeps_its_decisions_on_other_images(network: Path, run: Any) 
     calibration = read(out, "calibration")["classes"]
     assert points["rule"] == "youden"
     assert [points["classes"][name]["threshold"] for name in CLASSES] == decisions.thresholds.tolist()
-    assert [
-        read(out, "calibration")["classes"][name]["slope"] for name in CLASSES
-    ] == decisions.calibration.slope.tolist()
+    assert [calibration[name]["slope"] for name in CLASSES] == decisions.calibration.slope.tolist()
     assert (external["decisions"], external["rule_here"][:14]) == ("carried over", "maximum Youden")
     assert external["leak"] == "2 patients of the training or validation data are left out."
     predicted = pd.read_csv(out / "predictions.csv")

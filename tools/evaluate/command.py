@@ -49,6 +49,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="receives metrics and report")
     parser.add_argument("--logits", action="store_true", help="the values of --predictions are logits")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images (default: that of DATA)")
+    parser.add_argument("--experts", type=Path, metavar="DIR", help="radiologists' labels (default: those with DATA)")
     parser.add_argument("--list", choices=LISTS, help="only images of this list of the official split")
     parser.add_argument(
         "--patients",
@@ -87,6 +88,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError("--logits is for --predictions; model files have a fixed output")
     if args.decisions != DECISIONS and not args.decisions.is_file():
         raise InputError(f"--decisions {args.decisions}: there is no such file")
+    if args.experts and not args.experts.is_dir():
+        raise InputError(f"--experts {args.experts}: there is no such folder")
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f"--output {args.output}: this is a file; give a folder")
     if args.output.is_dir() and any(args.output.iterdir()) and not (args.output / EXTERNAL).is_file():
@@ -103,7 +106,7 @@ def main() -> None:
     args = command_line().parse_args()
     check_arguments(args)
     labels = select_list(read_labels(args.labels), args.list)
-    settings = Settings(args.bootstrap_samples, args.batch_size)
+    settings = Settings(args.bootstrap_samples, args.batch_size, args.experts)
     with atomic_write(args.output.absolute()) as folder:
         folder.mkdir()
         source, labels, failures = make_source(args, labels, folder / ARRAY)

@@ -10,12 +10,16 @@ from cxr.core.files import write_csv
 from cxr.core.labels import CLASSES
 from cxr.core.tables import write_sample
 from cxr.datasets.boxes import boxes_of_images, read_boxes
+from cxr.datasets.expert_labels import read_expert_labels
 from cxr.datasets.registry import NIH
 from cxr.evaluation.bootstrap import BootstrapSamples, bootstrap_patients
+from cxr.evaluation.decisions import Decisions
+from cxr.evaluation.experts import evaluate_experts
 from cxr.evaluation.external import External, ExternalMetrics, count_images, evaluate_external
 from cxr.evaluation.localisation import evaluate_localisation
 from cxr.evaluation.params import Threshold
-from cxr.evaluation.schema import Localisation
+from cxr.evaluation.schema import Experts, Localisation
+from cxr.evaluation.summary import Predictions
 from cxr.reporting.examples import Examples, collect_examples
 from cxr.reporting.report import RULES, write_report
 from cxr.reporting.run import Run
@@ -34,6 +38,7 @@ class Settings(NamedTuple):
 
     bootstrap_samples: int
     batch_size: int
+    experts: Path | None = None  # folder of radiologists' labels; None for that of the labels
 
 
 def measure(source: Source, labels: LabelSet, settings: Settings) -> ExternalMetrics:
@@ -52,8 +57,27 @@ def measure(source: Source, labels: LabelSet, settings: Settings) -> ExternalMet
         notes=[*labels.notes, *source.notes],
         classes=classes,
     )
-    data, localisation = count_images(labels.name, test.table), localise(source, labels, samples, settings.batch_size)
-    return ExternalMetrics(**dict(metrics), data=data, external=external, localisation=localisation)
+    return ExternalMetrics(
+        **dict(metrics),
+        data=count_images(labels.name, test.table),
+        external=external,
+        experts=compare_with_radiologists(test, decisions, settings.experts or labels.folder, samples),
+        localisation=localise(source, labels, samples, settings.batch_size),
+    )
+
+
+def compare_with_radiologists(
+    test: Predictions, decisions: Decisions, folder: Path, samples: BootstrapSamples
+) -> Experts:
+    """Compare with the radiologists' labels in `folder`, if there are any."""
+    return evaluate_experts(
+        read_expert_labels(folder),
+        list(test.table["image"]),
+        test.labels,
+        decisions.calibration.apply(test.probabilities),
+        test.probabilities >= decisions.thresholds,
+        samples,
+    )
 
 
 def localise(source: Source, labels: LabelSet, samples: BootstrapSamples, batch_size: int) -> Localisation | None:
@@ -82,7 +106,8 @@ def make_run(source: Source, labels: LabelSet, metrics: ExternalMetrics, setting
         official=labels.official if labels.name == NIH else labels.official[:0],
         members=source.descriptions,
         params={
-            **settings._asdict(),
+            "bootstrap_samples": settings.bootstrap_samples,
+            "batch_size": settings.batch_size,
             "calibration_bins": CALIBRATION_BINS,
             "tta": source.decisions.tta.model_dump(mode="json"),
         },
