@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import onnx
 import onnx_ir
 import onnxruntime
 import pytest
+import timm
 import torch
 import yaml
 from hypothesis import given, settings
@@ -34,10 +37,10 @@ from cxr.images.resize import resize
 from cxr.inference.params import TTA
 from cxr.inference.tta import tta_views
 from cxr.models.classifier import Architecture, build_classifier
-from cxr.models.model_file import save_model
+from cxr.models.model_file import load_model, save_model
 from tests.fixtures.project import ROOT
 from tests.fixtures.stages import files_in
-from tools.export import command, onnx_file
+from tools.export import command, onnx_file, timm_folder
 from tools.export.graph import EnsembleModule, logit_of_mean
 from tools.predict import command as predict
 from tools.predict.output import NOT_CLINICAL
@@ -46,6 +49,7 @@ TOLERANCE = 1e-4
 SIDE = 32
 TTA_PARAMS = TTA(hflip=False, translate=0, scale=0, five_crop=0.8)
 ALL_TTA = TTA(hflip=True, translate=0.05, scale=0.1, five_crop=0.8)
+TIMM_FILES = ("README.md", "config.json", "model.safetensors")
 MEMBERS = ("data/models/test_resnet-1.safetensors", "data/models/test_resnet-2.safetensors")
 
 
@@ -409,3 +413,70 @@ def test_a_network_that_pytorch_cannot_export_is_reported(
     with pytest.raises(InputError, match=r"cannot export this network: no such operation$"):
         export_here(monkeypatch, "--output", tmp_path / "a.onnx")
     assert files_in(tmp_path) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        Architecture("test_resnet", in_chans=1, image_size=SIDE),
+        Architecture("test_efficientnet", in_chans=3, image_size=64),
+        Architecture("test_vit_relpos", in_chans=1, image_size=64),  # of a fixed size
+    ],
+    ids=lambda architecture: architecture.model,
+)
+def test_timm_loads_an_exported_folder_without_a_network_and_with_the_same_logits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: Architecture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(socket, "socket", lambda *_, **__: pytest.fail("opened a connection"))
+    save_network(Path("a.safetensors"), architecture)
+    export_here(monkeypatch, "a.safetensors", "--timm", "chest")
+    assert files_in(tmp_path) == {"a.safetensors", *(f"chest/{name}" for name in TIMM_FILES)}
+    classifier, _ = load_model(Path("a.safetensors"))
+    model = timm.create_model("local-dir:chest", pretrained=True).eval()
+    images = torch.from_numpy(onnx_file.synthetic_images(8, architecture.image_size)).unsqueeze(1) / 255
+    with torch.inference_mode():
+        expected, found = classifier(images), model((images - classifier.mean) / classifier.std)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    config = json.loads(Path("chest/config.json").read_text(encoding="utf-8"))
+    assert config["label_names"] == list(CLASSES)
+    assert config["pretrained_cfg"]["input_size"] == [architecture.in_chans, *[architecture.image_size] * 2]
+
+
+def test_the_model_card_of_a_folder_for_timm_has_metadata_and_a_program_that_predicts(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (image,) = write_images(tmp_path, 1, SIDE)
+    expected = predicted(monkeypatch, tmp_path, [image], "--model", MEMBERS[0])["images"][0]["probabilities"]
+    export_here(monkeypatch, MEMBERS[0], "--timm", tmp_path / "chest")
+    card = huggingface_hub.ModelCard.load(tmp_path / "chest/README.md")
+    assert (card.data.library_name, card.data.license, card.data.pipeline_tag) == (
+        "timm",
+        "mit",
+        "image-classification",
+    )
+    assert NOT_CLINICAL in card.text
+    (program,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(program.replace("FOLDER", str(tmp_path / "chest")).replace("chest.png", str(image)), namespace)  # noqa: S102
+    # Without TTA and calibration; Pillow rounds differently from the stage resize.
+    assert namespace["probabilities"][0].tolist() == pytest.approx(list(expected.values()), abs=0.05)
+
+
+def test_what_timm_cannot_express_is_refused_by_name(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"one network, and these are 2: .*test_resnet-1.*test_resnet-2.*; name one"):
+        export_here(monkeypatch, "--timm", tmp_path / "a")
+    model = tmp_path / "attention.safetensors"
+    save_network(model, Architecture("test_resnet", in_chans=1, image_size=64, attention_pool=True))
+    with pytest.raises(InputError, match=r"attention\.safetensors has an attention head \(attention_pool\)"):
+        export_here(monkeypatch, model, "--timm", tmp_path / "a")
+    with pytest.raises(InputError, match=r"attention\.safetensors: this exists; remove it"):
+        export_here(monkeypatch, model, "--timm", model)
+    monkeypatch.setattr(timm_folder, "TOLERANCE", -1)
+    with pytest.raises(InputError, match=r"timm loads .*test_resnet-1.* differ by .*; no folder is kept"):
+        export_here(monkeypatch, MEMBERS[0], "--timm", tmp_path / "a")
+    assert files_in(tmp_path) == {"attention.safetensors"}

@@ -1,4 +1,4 @@
-"""Write trained networks as one ONNX file with the probabilities of tools.predict.
+"""Write trained networks as one ONNX file with the probabilities of tools.predict, or one of them for timm.
 
 Without MODEL, the networks, calibration, thresholds and test-time augmentation of data/decisions.json are exported.
 Model files for which data/decisions.json was not written are exported without calibration and thresholds.
@@ -11,7 +11,10 @@ describes the preprocessing (as text and as JSON), classes, thresholds and netwo
 probabilities in onnxruntime match PyTorch's on synthetic images; without onnxruntime, a warning states that the
 comparison was skipped. The same networks give the same bytes.
 
-Needs pip install -r requirements-export.txt. Not for clinical use.
+With --timm DIR, one network is written to a new folder as config.json, model.safetensors and a model card, which
+timm.create_model("local-dir:DIR", pretrained=True) loads with the same logits, without calibration and thresholds.
+
+Needs pip install -r requirements-export.txt, except for --timm. Not for clinical use.
 """
 
 import argparse
@@ -24,6 +27,7 @@ import torch
 from cxr.core.errors import InputError
 from cxr.core.files import sha256
 from tools.export.metadata import build_metadata
+from tools.export.timm_folder import check_timm_folder, write_timm_folder
 from tools.output_file import check_output_file
 from tools.predict.ensemble import Ensemble, load_ensemble
 from tools.predict.output import NOT_CLINICAL
@@ -31,6 +35,7 @@ from tools.predict.output import NOT_CLINICAL
 EXAMPLES = """examples:
   python -m tools.export
   python -m tools.export a.safetensors b.safetensors --output chest.onnx
+  python -m tools.export --timm chest
 """
 OUTPUT = Path("data/ensemble.onnx")
 REQUIRED = ("onnx", "onnx_ir", "onnxscript")
@@ -45,7 +50,9 @@ def command_line() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("models", nargs="*", type=Path, metavar="MODEL", help="model files")
-    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE", help=f"default: {OUTPUT}")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE", help=f"default: {OUTPUT}")
+    target.add_argument("--timm", type=Path, metavar="DIR", help="write one network as a folder that timm loads")
     return parser
 
 
@@ -66,13 +73,28 @@ def check_arguments(models: Sequence[Path], output: Path) -> None:
 def main() -> None:
     """Export the networks and print a summary."""
     args = command_line().parse_args()
+    export = export_timm if args.timm else export_onnx
+    # On a CPU, where every operation is supported, so that all machines write the same file.
+    print(export(args, torch.device("cpu")))
+
+
+def export_onnx(args: argparse.Namespace, device: torch.device) -> str:
+    """Write the ONNX file of the command line; return a summary."""
     check_arguments(args.models, args.output)
     from tools.export.onnx_file import write_onnx  # noqa: PLC0415 (its packages may be missing)
 
-    # On a CPU, where every operation is supported, so that all machines write the same file.
-    ensemble = load_ensemble(args.models, torch.device("cpu"))
+    ensemble = load_ensemble(args.models, device)
     difference = write_onnx(ensemble, build_metadata(ensemble), args.output)
-    print(export_summary(args.output, ensemble, difference))
+    return export_summary(args.output, ensemble, difference)
+
+
+def export_timm(args: argparse.Namespace, device: torch.device) -> str:
+    """Write the folder for timm of the command line; return a summary."""
+    check_timm_folder(args.timm)
+    ensemble = load_ensemble(args.models, device)
+    difference = write_timm_folder(ensemble, args.timm)
+    loads = f'{args.timm}: timm.create_model("local-dir:{args.timm}", pretrained=True) loads {ensemble.files[0].stem}'
+    return f"{loads}\nmaximum difference of a logit: {difference:.1e}\n{NOT_CLINICAL}"
 
 
 def export_summary(path: Path, ensemble: Ensemble, difference: float | None) -> str:
