@@ -1,11 +1,11 @@
-# All commands of the project. `make repro` and `make test` need only Python 3.11 or newer and git.
+# All commands of the project. `make repro` and `make test` need only Python 3.11 to 3.14 and git.
 PYTHON ?= python3
 SHELL := /bin/bash
 # DVC runs the first `python` on the path, which must be that of the environment, even if it is not activated.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help doctor repro verify report app test test-fast lint fuzz accept bench rehearse constraints clean
+.PHONY: help doctor repro verify report app test test-fast lint fuzz accept bench rehearse audit constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench: .venv/bench ## Run the CPU benchmarks, with other libraries for compariso
 rehearse: .venv/stages ## Measure what each stage takes for 112,120 synthetic images (half an hour)
 	python -m benchmarks.rehearse
 
+audit: ## List the known advisories of the pinned packages; without a network, it is skipped with a warning
+	@$(or $(wildcard .venv/bin/python),$(PYTHON)) -m tools.audit
+
 constraints: ## Write constraints.txt anew from a fresh environment, to upgrade packages
 	@folder=$$(mktemp -d) && trap "rm -rf $$folder" EXIT && cp requirements*.txt $$folder && touch $$folder/constraints.txt && \
 	$(PYTHON) -m venv $$folder/venv && \
@@ -71,6 +74,7 @@ clean: ## Remove the environment and tool caches; keep data, checkpoints and DVC
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
+	@$(PYTHON) -m tools.doctor.supported
 	$(PYTHON) -m venv .venv
 
 .venv/stages: requirements.txt constraints.txt | .venv/bin/python

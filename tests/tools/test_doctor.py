@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from cxr.training.checkpoints import training_lock
 from tests.fixtures.nih_folder import numbered_rows, write_nih
 from tests.fixtures.project import ROOT, run
 from tests.fixtures.stages import write_params
-from tools.doctor import command, machine, networks, project
+from tools.doctor import command, machine, networks, project, supported
 from tools.doctor.checks import Check
 from tools.doctor.memory import MemoryEstimate
 
@@ -221,6 +222,56 @@ def test_the_python_that_dvc_would_run_is_checked(folder: Path, monkeypatch: pyt
     assert [check.level for check in machine.python()] == ["warning"]
     monkeypatch.setenv("PATH", str(folder))
     assert [check.level for check in machine.python()] == ["problem"]
+
+
+@pytest.mark.parametrize(
+    ("version", "platform", "message"),
+    [
+        ((3, 10, 9), "linux", "Python 3.10.9: the pinned packages exist for Python 3.11 to 3.14"),
+        ((3, 15, 0), "darwin", "Python 3.15.0: the pinned packages exist"),
+        ((3, 12, 0), "win32", "Windows is supported in the Windows Subsystem for Linux alone"),
+        ((3, 11, 0), "linux", None),
+        ((3, 14, 2), "darwin", None),
+    ],
+)
+def test_the_versions_of_python_and_the_platforms_that_are_supported(
+    version: tuple[int, ...], platform: str, message: str | None
+) -> None:
+    found = supported.unsupported(version, platform)
+    assert found is None if message is None else str(found).startswith(message)
+
+
+@pytest.mark.parametrize("args", [("-m", "tools.doctor"), ("-m", "tools.doctor.supported")])
+def test_an_unsupported_python_ends_with_one_line(tmp_path: Path, args: tuple[str, str]) -> None:
+    # -S disables site-packages.
+    program = f"import runpy, sys; sys.version_info = (3, 9, 1); runpy.run_module({args[1]!r}, run_name='__main__')"
+    done = run_python(tmp_path, "-S", "-c", program)
+    assert done.returncode == 1
+    assert not done.stdout
+    assert re.fullmatch(r"error: Python 3\.9\.1: .*PYTHON=python3\.11`\n", done.stderr)
+
+
+def test_make_checks_the_version_before_it_creates_an_environment(tmp_path: Path) -> None:
+    python = tmp_path / "old"
+    python.write_text(
+        f'#!/bin/sh\n[ $1 = -m ] && exec {sys.executable} -c "import runpy, sys; sys.version_info = (3, 9, 1)\n'
+        "runpy.run_module('$2', run_name='__main__')\"\n",
+        encoding="utf-8",
+    )
+    python.chmod(0o755)
+    shutil.copyfile(ROOT / "Makefile", tmp_path / "Makefile")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["make", "repro", f"PYTHON={python}"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.startswith("error: Python 3.9.1: the pinned packages exist for Python 3.11 to 3.14")
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_a_gpu_is_reported_with_memory_and_driver(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from tools.doctor.checks import INSTALL, SET_UP, Check
 
 REQUIREMENTS, CONSTRAINTS = Path("requirements.txt"), Path("constraints.txt")
-OLDEST_PYTHON = (3, 11)
 LISTED = ("torch", "torchvision", "timm")
 LITTLE_MEMORY, LITTLE_DISK = 4e9, 5e9  # bytes
 TIMEOUT = 30  # seconds for another program
@@ -25,12 +24,10 @@ def run_checks() -> Iterator[Check]:
 
 
 def python() -> Iterator[Check]:
-    """Check the version of Python, and that DVC, which runs the `python` on PATH, uses this environment."""
+    """Check that DVC, which runs the `python` on PATH, uses this environment; `supported` has checked the version."""
     this = f"{sys.version.partition(' ')[0]}, {sys.executable}"
     on_path = shutil.which("python")
-    if sys.version_info < OLDEST_PYTHON:
-        yield Check("problem", "Python", f"{this}: version 3.11 or newer is needed; `make repro PYTHON=python3.11`")
-    elif on_path is None:
+    if on_path is None:
         yield Check("problem", "Python", f"{this}, but PATH has no `python` for DVC: `. .venv/bin/activate`")
     elif environment(on_path) != environment(sys.executable):
         yield Check("warning", "Python", f"{this}, but DVC would run {on_path}: `. .venv/bin/activate`")
