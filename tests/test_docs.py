@@ -101,6 +101,9 @@ class Elsewhere(NamedTuple):
 # Commands that other tests run, perhaps with other files.
 RUN_ELSEWHERE = {
     "make accept": Elsewhere("tests/test_accept.py", "copy_project"),
+    "make audit": Elsewhere("tests/tools/test_audit.py", "audit.main"),
+    "dvc artifacts get . classifier --out models": Elsewhere("tests/test_dvc.py", '"artifacts", "get"'),
+    "python -m tools.export --timm chest": Elsewhere("tests/tools/test_export.py", '"--timm"'),
     "python -m tools.predict data/demo/images/00000006_000.png --saliency-maps maps": Elsewhere(
         "tests/tools/test_predict.py", "--saliency-maps"
     ),
@@ -138,6 +141,9 @@ RUN_ELSEWHERE = {
 # Commands that no test runs, and what they need.
 NEEDS = {
     "make repro": "network to install packages",
+    'git tag -a v1.0.0 -m "Release 1.0.0"': "a release",
+    'git tag -a classifier@v1.0.0 -m "Networks of release 1.0.0"': "a release",
+    "git push origin v1.0.0 classifier@v1.0.0 && dvc push": "a release",
     "make app": "network to install packages",
     "make test": "these tests themselves",
     "make test-fast": "these tests themselves",
@@ -233,7 +239,7 @@ def test_presets_can_replace_params(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tool", TOOLS)
-def test_every_tool_has_a_help_with_the_documented_options(tool: str) -> None:
+def test_every_tool_has_a_help_with_an_example_and_the_documented_options(tool: str) -> None:
     printed = run(ROOT, "python", "-m", f"tools.{tool}", "--help")
     documented = {
         option
@@ -242,6 +248,7 @@ def test_every_tool_has_a_help_with_the_documented_options(tool: str) -> None:
         for option in re.findall(r"--[a-z-]+", command)
     }
     assert not {option for option in documented if option not in printed}
+    assert re.search(rf"^ +python -m tools\.{tool}\b", printed, re.MULTILINE), "no example"
 
 
 @pytest.mark.slow

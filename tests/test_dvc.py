@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.api import artifacts_show
 
 from cxr.core.errors import InputError
 from cxr.params import STAGES
@@ -126,6 +127,23 @@ def test_a_second_clone_pulls_all_outputs_from_a_remote(clone: Path, tmp_path: P
     assert stages_run(run(second, "dvc", "repro")) == []
     for name in ("data/predictions.csv", "data/models/test_resnet-1.safetensors"):
         assert (second / name).read_bytes() == (clone / name).read_bytes()
+
+
+def test_the_networks_of_a_release_are_an_artifact(clone: Path, tmp_path: Path) -> None:
+    run(clone, "git", "tag", "--annotate", "classifier@v0.1.0", "--message", "Release 0.1.0")
+    found = artifacts_show("classifier", version="v0.1.0", repo=str(clone))
+    assert found == {"rev": run(clone, "git", "rev-parse", "HEAD").strip(), "path": "data/models"}
+    run(clone, "dvc", "artifacts", "get", ".", "classifier", "--out", str(tmp_path / "models"))
+    for file in (clone / "data/models").iterdir():
+        assert (tmp_path / "models" / file.name).read_bytes() == file.read_bytes()
+    assert len(list((tmp_path / "models").iterdir())) == 1
+    run(clone, "git", "tag", "--delete", "classifier@v0.1.0")
+
+
+def test_the_version_is_that_of_the_last_release() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    releases = re.findall(r"^## (\d+\.\d+\.\d+) \((.+)\)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert (citation["version"], str(citation["date-released"])) == releases[0]
 
 
 @pytest.mark.parametrize(
