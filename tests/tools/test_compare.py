@@ -31,6 +31,7 @@ from tools.compare import (
     print_comparison,
     verdict,
 )
+from tools.evaluate.test_sets import read_pair
 from tools.revisions import TestSet, parse_test_set, read_test_set, shared_images
 
 MAKE = """
@@ -258,3 +259,61 @@ def test_exchanging_the_revisions_reverses_the_verdict() -> None:
 def test_identical_predictions_are_reported_as_identical() -> None:
     a, b = make_test_set("a"), make_test_set("b")
     assert conclusion(compare(a, b, 299), a, b) == "a and b have identical predictions."
+
+
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the labels labels.csv, the predictions a.csv and b.csv, and `of_a`, as tools.evaluate writes it."""
+    (a, labels), (b, _) = tables(seed=1), tables(noise=4, seed=2)
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    a.to_csv(tmp_path / "a.csv", index=False)
+    b.drop(columns=["patient", "split", "Hernia"]).iloc[::-1].to_csv(tmp_path / "b.csv", index=False)
+    (tmp_path / "of_a/metrics").mkdir(parents=True)
+    (tmp_path / "of_a/metrics/external.json").write_text("{}")
+    a.to_csv(tmp_path / "of_a/predictions.csv", index=False)
+    labels.to_csv(tmp_path / "of_a/sample.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "warning"),
+    [
+        (("a.csv", "b.csv", "--labels", "labels.csv"), "120 only in b.csv"),
+        (("of_a", "b.csv"), "120 images have predictions but no labels, and are left out"),
+    ],
+)
+def test_tables_and_folders_are_compared_without_a_repository(
+    measured: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    warning: str,
+) -> None:
+    output, errors = call_here(monkeypatch, capsys, measured, *words, "--json", "--bootstrap-samples", "299")
+    found = json.loads(output)
+    # a.csv has a column split: only its test images are compared.
+    (a, labels), (b, _) = tables(seed=1), tables(noise=4, seed=2)
+    tested = a["split"] == "test"
+    assert (found["images"], found["patients"], found["verdict"]) == (120, 40, "worse")
+    for key, table in (("a", a), ("b", b)):
+        expected = auroc(
+            labels.loc[tested, list(CLASSES)].to_numpy(np.uint8), table.loc[tested, list(CLASSES)].to_numpy()
+        )
+        shown = [name for name in CLASSES if name != "Hernia"]
+        np.testing.assert_allclose(
+            [found["auroc"][name][key] for name in shown], expected[[CLASSES.index(name) for name in shown]], rtol=1e-12
+        )
+    assert found["auroc"]["Hernia"]["a"] is None
+    assert warning in errors
+
+
+def test_two_tables_need_labels(measured: Path) -> None:
+    with pytest.raises(InputError, match=r"a.csv and b.csv are tables without labels; add --labels DATA"):
+        read_pair("a.csv", "b.csv", None)
+
+
+def test_a_folder_without_its_tables_is_an_error(measured: Path) -> None:
+    (measured / "of_a/sample.csv").unlink()
+    with pytest.raises(InputError, match=r"there is no of_a/sample.csv; run tools.evaluate again"):
+        read_pair("of_a", "b.csv", None)

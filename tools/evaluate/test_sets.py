@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr.core.errors import InputError
+from cxr.core.errors import InputError, warn
 from cxr.core.labels import CLASSES
 from cxr.core.paths import PREDICTIONS, SAMPLE
 from tools.evaluate import measure
@@ -54,9 +54,11 @@ def read_one(name: str, labels: LabelSet | None) -> TestSet:
 
 
 def read_table_of_predictions(name: str, labels: LabelSet) -> TestSet:
-    """Read a CSV table of probabilities."""
-    predictions, _ = read_predictions(Path(name), is_logits=False)
-    table, probabilities, _ = match_predictions(predictions, labels, Path(name))
+    """Read a CSV table of probabilities; warn of what is left out."""
+    predictions, notes = read_predictions(Path(name), is_logits=False)
+    table, probabilities, more = match_predictions(predictions, labels, Path(name))
+    for note in (*notes, *more):
+        warn(note)
     index = pd.Index(table["image"])
     images = pd.DataFrame(probabilities, columns=list(CLASSES), index=index)
     images.insert(0, "patient", table["patient"].to_numpy())
