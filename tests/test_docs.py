@@ -136,6 +136,19 @@ RUN_ELSEWHERE = {
     "dvc exp run -S tta.translate=0.05": Elsewhere("tests/stages/test_evaluate.py", "tta="),
     "dvc exp run -S devices=4": Elsewhere("tests/cxr/models/test_distributed.py", "devices=2"),
     ".ci/compare main my-branch > comment.md": Elsewhere("tests/tools/test_pull_request.py", "pull_request"),
+    "python -m tools.evaluate --labels data/nih --predictions theirs.csv --output theirs": Elsewhere(
+        "tests/tools/test_evaluate.py", "--predictions"
+    ),
+    "python -m tools.evaluate --labels data/chexpert-phantom --model data/models/resnet10t-1.safetensors "
+    "--patients other --output on-chexpert": Elsewhere("tests/tools/test_evaluate.py", "--patients"),
+    "python -m tools.evaluate --labels data/nih-mini --model data/models/resnet10t-1.safetensors "
+    "--output on-nih": Elsewhere("tests/tools/test_evaluate.py", "--model"),
+    "python -m tools.import_model FOLDER --output other.safetensors": Elsewhere(
+        "tests/tools/test_import_model.py", "test_a_timm_folder_predicts_the_same"
+    ),
+    "python -m tools.compare ours theirs": Elsewhere("tests/tools/test_compare.py", "read_pair"),
+    "python -m tools.compare ours theirs.csv": Elsewhere("tests/tools/test_compare.py", '"of_a", "b.csv"'),
+    "python -m tools.compare a.csv b.csv --labels data/nih": Elsewhere("tests/tools/test_compare.py", "--labels"),
 }
 
 # Commands that no test runs, and what they need.
@@ -165,6 +178,7 @@ NEEDS = {
     "-S 'models=[tf_efficientnet_lite0,tf_efficientnet_lite1]' -S weights=imagenet "
     "-S in_chans=3 -S image_size=128 -S epochs=6 -S T_0=6 -S lr=0.0005": "NIH data, long run",
     "dvc exp run -S raw_dir=data/CheXpert-v1.0-small -S split.method=official": "CheXpert data",
+    "python -m tools.import_model torchxrayvision:densenet121-res224-nih --output xrv-nih.safetensors": "network",
     "benchmarks/gpu.sh FOLDER": "GPU",
     "benchmarks/gpu.sh FOLDER --toy": "long run",
     "torchrun --nnodes 2 --node-rank N --master-addr FIRST --master-port 29500 --nproc-per-node 8 -m stages.train": (
