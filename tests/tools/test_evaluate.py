@@ -235,8 +235,10 @@ def test_labels_may_have_metadata_unknown_values_and_names_of_patients(tmp_path:
 
 def test_logits_become_probabilities(tmp_path: Path) -> None:
     predictions, _ = write_csvs(tmp_path)
-    logits = np.log(predictions[list(CLASSES)] / (1 - predictions[list(CLASSES)]))
-    predictions.assign(**logits).to_csv(tmp_path / "logits.csv", index=False)
+    logits = predictions.copy()
+    for name in CLASSES:
+        logits[name] = np.log(predictions[name] / (1 - predictions[name]))
+    logits.to_csv(tmp_path / "logits.csv", index=False)
     table, _ = read_predictions(tmp_path / "logits.csv", is_logits=True)
     np.testing.assert_allclose(table[list(CLASSES)], predictions[list(CLASSES)], rtol=1e-12)
 

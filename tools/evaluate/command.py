@@ -29,7 +29,7 @@ from cxr.models.device import init_device
 from cxr.reporting.text import format_ci
 from tools.evaluate.labels import LabelSet, read_labels
 from tools.evaluate.measure import EXTERNAL, Settings, make_run, measure, write_results
-from tools.evaluate.sources import Source, check_patients, decode_images, predict_source, read_source
+from tools.evaluate.sources import PredictionSource, check_patients, decode_images, predict_source, read_source
 from tools.output_file import check_output_folder
 from tools.predict.ensemble import load_ensemble
 
@@ -139,7 +139,7 @@ def select_list(labels: LabelSet, name: str | None) -> LabelSet:
     return labels._replace(table=table)
 
 
-def make_source(args: argparse.Namespace, labels: LabelSet, array: Path) -> tuple[Source, LabelSet, int]:
+def make_source(args: argparse.Namespace, labels: LabelSet, array: Path) -> tuple[PredictionSource, LabelSet, int]:
     """Return what is measured, the labels of the images in it, and the number of images that cannot be read."""
     if args.predictions:
         return read_source(args.predictions, labels, args.threshold, is_logits=args.logits), labels, 0

@@ -24,7 +24,7 @@ from cxr.reporting.examples import Examples, collect_examples
 from cxr.reporting.report import RULES, write_report
 from cxr.reporting.run import Run
 from tools.evaluate.labels import LabelSet
-from tools.evaluate.sources import Source
+from tools.evaluate.sources import PredictionSource
 
 BOOTSTRAP_SEED = 1  # as in the stage evaluate
 CALIBRATION_BINS = 10  # as in params.yaml
@@ -41,7 +41,7 @@ class Settings(NamedTuple):
     experts: Path | None = None  # folder of radiologists' labels; None for that of the labels
 
 
-def measure(source: Source, labels: LabelSet, settings: Settings) -> ExternalMetrics:
+def measure(source: PredictionSource, labels: LabelSet, settings: Settings) -> ExternalMetrics:
     """Compute the metrics of `source`, whose images are among those of `labels`."""
     test, decisions = source.test, source.decisions
     samples = bootstrap_patients(test.table["patient"], settings.bootstrap_samples, BOOTSTRAP_SEED)
@@ -80,7 +80,9 @@ def compare_with_radiologists(
     )
 
 
-def localise(source: Source, labels: LabelSet, samples: BootstrapSamples, batch_size: int) -> Localisation | None:
+def localise(
+    source: PredictionSource, labels: LabelSet, samples: BootstrapSamples, batch_size: int
+) -> Localisation | None:
     """Score the saliency maps on the bounding boxes of the data set; None for predictions without networks."""
     if source.images is None:
         return None
@@ -90,12 +92,12 @@ def localise(source: Source, labels: LabelSet, samples: BootstrapSamples, batch_
     )
 
 
-def image_boxes(source: Source, labels: LabelSet) -> pd.DataFrame:
+def image_boxes(source: PredictionSource, labels: LabelSet) -> pd.DataFrame:
     """Return the bounding boxes on the images; none without such a list in the folder of the labels."""
     return boxes_of_images(source.test.table, read_boxes(labels.folder))
 
 
-def make_run(source: Source, labels: LabelSet, metrics: ExternalMetrics, settings: Settings) -> Run:
+def make_run(source: PredictionSource, labels: LabelSet, metrics: ExternalMetrics, settings: Settings) -> Run:
     """Return the input of the report."""
     return Run(
         test=source.test,
@@ -116,7 +118,7 @@ def make_run(source: Source, labels: LabelSet, metrics: ExternalMetrics, setting
     )
 
 
-def choose(source: Source) -> Examples | None:
+def choose(source: PredictionSource) -> Examples | None:
     """Return example images with saliency maps; None without images."""
     if source.images is None:
         return None

@@ -32,7 +32,7 @@ from tools.predict.ensemble import Ensemble
 UNKNOWN_PATIENTS = "Whether these patients were used for training is not known."
 
 
-class Source(NamedTuple):
+class PredictionSource(NamedTuple):
     """Predictions with everything that is known about them.
 
     Attributes:
@@ -58,7 +58,7 @@ class Source(NamedTuple):
     notes: list[str]
 
 
-def read_source(path: Path, labels: LabelSet, threshold: float, *, is_logits: bool) -> Source:
+def read_source(path: Path, labels: LabelSet, threshold: float, *, is_logits: bool) -> PredictionSource:
     """Return the predictions of a CSV file; they are predicted positive at `threshold`.
 
     Raises:
@@ -69,12 +69,12 @@ def read_source(path: Path, labels: LabelSet, threshold: float, *, is_logits: bo
     member = Member(path.stem, 0)
     decisions = fixed_decisions([safe_name(path.stem)], threshold, synthetic=labels.synthetic)
     test = average_members(table, {member: probabilities})
-    return Source([path.name], test, decisions, False, {}, [], None, UNKNOWN_PATIENTS, [*notes, *more])  # noqa: FBT003
+    return PredictionSource([path.name], test, decisions, False, {}, [], None, UNKNOWN_PATIENTS, [*notes, *more])  # noqa: FBT003
 
 
 def predict_source(
     ensemble: Ensemble, labels: LabelSet, images: NDArray[np.uint8], threshold: float, batch_size: int
-) -> Source:
+) -> PredictionSource:
     """Return the predictions of networks for the images of the labels, with their own decisions if there are any.
 
     Args:
@@ -94,7 +94,7 @@ def predict_source(
     names = [str(member) for member in members]
     decisions = ensemble.decisions or fixed_decisions(map(safe_name, names), threshold, synthetic=labels.synthetic)
     lacking = [name for name in lacking_classes(labels) if name not in ensemble.untrained]
-    return Source(
+    return PredictionSource(
         names=[file.name for file in ensemble.files],
         test=average_members(labels.table, by_member),
         decisions=decisions.model_copy(update={"synthetic": labels.synthetic}),
