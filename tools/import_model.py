@@ -33,7 +33,7 @@ from cxr.core.errors import InputError, first_lines, format_names, run_as_script
 from cxr.core.labels import CLASSES
 from cxr.models.classifier import Architecture, Classifier, build_classifier, check_model_name
 from cxr.models.model_file import save_model
-from cxr.models.operating_points import OperatingPointScaling
+from cxr.models.operating_points import OperatingPoints
 from tools.evaluate.names import class_of
 from tools.output_file import check_output_file, output_file
 
@@ -194,7 +194,7 @@ def convert(network: Network) -> tuple[Classifier, dict[str, Any]]:
     if network.operating_points:
         points = [network.operating_points[outputs[name]] if name in outputs else 0.5 for name in CLASSES]
         training["operating_points"] = points
-        classifier.operating_points = OperatingPointScaling(points)
+        classifier.operating_points = OperatingPoints(points)
     check_agreement(classifier, network, outputs)
     return classifier, training
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from cxr.core.errors import InputError, first_lines
 from cxr.core.labels import CLASSES
 from cxr.models.feature_map import to_feature_map
-from cxr.models.operating_points import OperatingPointScaling
+from cxr.models.operating_points import OperatingPoints
 from cxr.models.weights import check_pretrained_weights
 
 # Options of timm.create_model that not every model has, and the parameter that sets each.
@@ -82,7 +82,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.attention = attention
-        self.operating_points: OperatingPointScaling | None = None  # of imported networks
+        self.operating_points: OperatingPoints | None = None  # of imported networks
         self.in_chans = in_chans
         for name, values in (("mean", mean), ("std", std)):
             # With a single channel, use the average over the three.

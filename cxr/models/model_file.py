@@ -15,14 +15,14 @@ from cxr.core.files import check_regular_file
 from cxr.core.labels import CLASSES
 from cxr.core.params import ImageSize, Strict
 from cxr.models.classifier import Architecture, Classifier, build_classifier, check_model_name
-from cxr.models.operating_points import OperatingPointScaling
+from cxr.models.operating_points import OperatingPoints
 from cxr.models.params import ModelName
 
 
 class Description(Strict):
     """The description in a model file: the fields of `Architecture`, classes, normalisation, and how it was trained.
 
-    `operating_points` are those of `OperatingPointScaling`, one for each class, of networks that have this layer.
+    `operating_points` are those of `OperatingPoints`, one for each class, of networks that have this layer.
 
     A file may come from anyone, so that values are checked before timm receives them. `ModelName` excludes names with
     which timm loads a model from a hub or a folder.
@@ -148,7 +148,7 @@ def load_model(path: Path) -> tuple[Classifier, dict[str, Any]]:
         raise InputError(f"{path} does not hold the weights of {description['model']}: {problem}")
     classifier.load_state_dict(state)
     if points := description.get("operating_points"):
-        classifier.operating_points = OperatingPointScaling(points)
+        classifier.operating_points = OperatingPoints(points)
     with torch.no_grad():
         black = torch.zeros(1, 1, architecture.image_size, architecture.image_size)
         if not classifier.eval()(black).isfinite().all():

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 
-class OperatingPointScaling(nn.Module):
+class OperatingPoints(nn.Module):
     """Rescale probabilities so that the operating point t of each class becomes 0.5.
 
     A probability p becomes p / 2t below t, and 1 - (1 - p) / 2(1 - t) from t on, as in torchxrayvision, whose published
