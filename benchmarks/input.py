@@ -137,7 +137,7 @@ def input_candidates(case: Case, folder: Path) -> Candidates:
     params, count = read_params(TrainParams, folder / "params.yaml"), case.batch * case.steps
     device = init_device(params.threads, deterministic=True)
     labels = torch.zeros(count, 15).to(device)
-    store = ImageStore(open_sample_images(folder), np.arange(count), device)
+    store = ImageStore(open_sample_images(folder), np.arange(count), device, resident=False)
     plan = EpochPlan.create(count, case.batch, params.mixup_alpha, 1, 1)
     repeats, wanted = -(-case.input_batches // case.steps), case.input_batches
     repeated = replace(

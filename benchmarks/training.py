@@ -1,8 +1,8 @@
 """Speed of the training step with different settings, on one batch that is already on the device.
 
 On a GPU: efficientnet_b3 at 300 px, batches of 192, with float16 and bfloat16, with and without deterministic
-operations, compilation, and the channels-last layout. On a CPU: a small model with float32. `--profile` prints the
-operations that take most of the time of a step.
+operations and compilation. On a CPU: a small model with float32, also with the channels-first layout. `--profile`
+prints the operations that take most of the time of 3 steps. Each line is printed when it is known.
 
 Run: `python -m benchmarks.training` (3 minutes on a GPU, 5 on two cores). `--toy` tests it with a tiny model.
 """
@@ -12,7 +12,9 @@ import cxr.core.cpu  # noqa: F401 (must precede the import of numerical librarie
 # isort: split
 import argparse
 import tempfile
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.data import ROOT, write_params
 from benchmarks.input import TOY, Case
-from benchmarks.timing import Candidates, print_machine, print_times, synchronize, time_alternating
+from benchmarks.timing import print_machine, print_times, synchronize, time_alternating
 from cxr.core.params import read_params
 from cxr.models.classifier import Architecture, build_classifier
 from cxr.models.device import init_device
@@ -62,11 +64,13 @@ def main() -> None:
         if not (setting.compile and args.no_compile)
     ]
     candidates = {setting.name: training_steps(case, setting) for setting in settings}
-    times = time_alternating(candidates, args.rounds)
+    for name, take_steps in candidates.items():
+        print_first_step(name, take_steps)
+    times = time_alternating(
+        {name: partial(take_steps, case.steps) for name, take_steps in candidates.items()}, args.rounds
+    )
     title = f"{case.model}, {case.size} px, batches of {case.batch}"
     print_times(title, times, case.steps * case.batch, "image", settings[0].name)
-    if on_gpu:
-        print_memory(candidates)
     if args.profile:
         print_profile(candidates[settings[0].name])
 
@@ -88,13 +92,12 @@ def list_settings(amp_dtype: Literal["float16", "float32"]) -> list[Setting]:
         Setting(amp_dtype, deterministic=False),
         Setting(amp_dtype, compile=True),
         Setting(amp_dtype, deterministic=False, compile=True),
-        Setting(amp_dtype, channels_last=False),
     ]
-    return settings if amp_dtype == "float32" else [*settings, Setting("bfloat16")]
+    return [*settings, Setting(amp_dtype, channels_last=False) if amp_dtype == "float32" else Setting("bfloat16")]
 
 
-def training_steps(case: Case, setting: Setting) -> Callable[[], object]:
-    """Return a function that takes the steps of `case` on one batch."""
+def training_steps(case: Case, setting: Setting) -> Callable[[int], None]:
+    """Return a function that takes a number of steps on one batch."""
     params = setting_params(setting)
     device = init_device(params.threads, setting.deterministic)
     classifier = build_classifier(Architecture(case.model, case.in_chans, case.size))
@@ -105,10 +108,10 @@ def training_steps(case: Case, setting: Setting) -> Callable[[], object]:
     labels = (torch.rand(case.batch, 15, device=device) < 0.1).float()
     trainer = Trainer(classifier, params, labels)
 
-    def take_steps() -> None:
+    def take_steps(number: int) -> None:
         init_device(params.threads, setting.deterministic)
         trainer.classifier.train()
-        for _ in range(case.steps):
+        for _ in range(number):
             trainer.step(images, labels)
 
     return take_steps
@@ -122,22 +125,26 @@ def setting_params(setting: Setting) -> TrainParams:
         return read_params(TrainParams, Path(name) / "params.yaml")
 
 
-def print_memory(candidates: Candidates) -> None:
-    """Print the peak GPU memory of each candidate, without the networks of the others."""
-    print("\n| setting | peak GPU memory of a step, GB |\n| --- | --- |")
-    for name, take_steps in candidates.items():
-        before = torch.cuda.memory_allocated()
+def print_first_step(name: str, take_steps: Callable[[int], None]) -> None:
+    """Take the first step, which compiles and makes cuDNN's plans, and another one for the peak of GPU memory."""
+    start = time.perf_counter()
+    take_steps(1)
+    synchronize()
+    print(f"{name}: first step {time.perf_counter() - start:.1f} s", end="", flush=True)
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()  # with the networks of the other settings
         torch.cuda.reset_peak_memory_stats()
-        take_steps()
-        print(f"| {name} | {(torch.cuda.max_memory_allocated() - before) / 1e9:.1f} |")
+        take_steps(1)
+        print(f", peak of the next {(torch.cuda.max_memory_allocated() - before) / 1e9:.1f} GB", end="")
+    print(flush=True)
 
 
-def print_profile(take_steps: Callable[[], object]) -> None:
-    """Print the operations that take most of the time."""
+def print_profile(take_steps: Callable[[int], None]) -> None:
+    """Print the operations that take most of the time of 3 steps."""
     on_gpu = torch.cuda.is_available()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities) as profiler:
-        take_steps()
+        take_steps(3)
         synchronize()
     column = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
     print(profiler.key_averages().table(sort_by=column, row_limit=25, max_name_column_width=60))
