@@ -1,3 +1,4 @@
+import os
 from importlib.metadata import version
 
 import pytest
@@ -30,7 +31,8 @@ def test_a_full_gpu_is_explained() -> None:
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_threads_and_determinism_are_set(deterministic: bool) -> None:
+def test_threads_and_determinism_are_set(deterministic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NCCL_ALGO", raising=False)
     threads, before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
         device = init_device(1, deterministic)
@@ -38,6 +40,7 @@ def test_threads_and_determinism_are_set(deterministic: bool) -> None:
         assert torch.get_num_threads() == 1
         assert torch.are_deterministic_algorithms_enabled() == deterministic
         assert torch.backends.cudnn.deterministic == deterministic
+        assert os.environ.get("NCCL_ALGO") == ("Ring" if deterministic else None)
         assert not torch.backends.cudnn.allow_tf32
         assert not torch.backends.cuda.matmul.allow_tf32
     finally:

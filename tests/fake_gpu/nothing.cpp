@@ -1,0 +1,31 @@
+// Functions of the CUDA runtime, cuBLAS and cuDNN that do nothing and succeed.
+#define NOTHING(name) extern "C" __attribute__((visibility("default"))) int name() { return 0; }
+
+NOTHING(cudaDeviceEnablePeerAccess)
+NOTHING(cudaDeviceGetDefaultMemPool)
+NOTHING(cudaEventDestroy)
+NOTHING(cudaEventQuery)
+NOTHING(cudaEventRecord)
+NOTHING(cudaEventRecordWithFlags)
+NOTHING(cudaFuncSetAttribute)
+NOTHING(cudaGetLastError)
+NOTHING(cudaHostRegister)
+NOTHING(cudaHostUnregister)
+NOTHING(cudaMemcpyToSymbol)
+NOTHING(cudaPeekAtLastError)
+NOTHING(cudaProfilerStart)
+NOTHING(cudaProfilerStop)
+NOTHING(cudaSetDevice)
+NOTHING(cudaStreamDestroy)
+NOTHING(cudaStreamQuery)
+NOTHING(cudaStreamWaitEvent)
+NOTHING(cudaThreadExchangeStreamCaptureMode)
+
+NOTHING(cublasDestroy_v2)
+NOTHING(cublasSetPointerMode_v2)
+NOTHING(cublasSetStream_v2)
+NOTHING(cublasSetWorkspace_v2)
+
+NOTHING(cudnnBackendInitialize)
+NOTHING(cudnnDestroy)
+NOTHING(cudnnSetStream)
