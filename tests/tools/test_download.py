@@ -139,7 +139,8 @@ def test_expert_labels_are_downloaded_on_request_and_imported(
     server: FaultyServer, get: Getter, nih: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = tuple(source.name for source in sources.EXPERT_LABELS)
-    server.files |= {name: f"content of {name}".encode() for name in names}
+    contents = {name: f"content of {name}".encode() for name in names}
+    monkeypatch.setattr(server, "files", server.files | contents)
     labels = tuple(source._replace(page="https://a/page") for source in as_sources(names, server))
     monkeypatch.setattr(command, "EXPERT_LABELS", labels)
     server.faults[names[0]] = ["404 always"]
@@ -148,7 +149,7 @@ def test_expert_labels_are_downloaded_on_request_and_imported(
     assert files_in(get.folder) == COMPLETE | set(names[1:])
     server.faults[names[0]] = []
     get("--expert-labels")
-    assert (get.folder / names[0]).read_bytes() == server.files[names[0]]
+    assert (get.folder / names[0]).read_bytes() == contents[names[0]]
     get.folder = tmp_path / "imported"
     get("--from", str(tmp_path / "raw"))
     assert files_in(get.folder) == COMPLETE | set(names)
