@@ -13,7 +13,7 @@ from cxr.core.params import read_params
 from cxr.evaluation.schema import DataSummary, Duplicates, Interval, Metrics, ValidationAndTest
 from cxr.params import Params
 from tests.fixtures.project import ROOT
-from tests.fixtures.reported import WITHOUT_POSITIVES, make_run
+from tests.fixtures.reported import WITHOUT_POSITIVES, make_metrics
 from tests.fixtures.stages import write_params
 from tools import model_card
 from tools.model_card import render_card, value_range
@@ -23,7 +23,7 @@ UNDEFINED = Interval(value=None, low=None, high=None)
 
 @pytest.fixture(scope="module")
 def metrics() -> Metrics:
-    return make_run().metrics
+    return make_metrics()
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_metrics_of_another_version_give_one_message(
 
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_synthetic_images_are_named_at_the_top(params: Params, synthetic: bool) -> None:
-    text = render_card(make_run(synthetic=synthetic).metrics, params)
+    text = render_card(make_metrics(synthetic=synthetic), params)
     assert ("Synthetic images." in "\n".join(text.splitlines()[:5])) == synthetic
     assert ("synthetic" in text.lower()) == synthetic
     assert "Not for clinical use" in text

@@ -25,7 +25,7 @@ def unsupported(version: tuple[int, ...], platform: str) -> str | None:
 
 def check() -> None:
     """End the program with one line if the project cannot run here."""
-    problem = unsupported(tuple(sys.version_info), sys.platform)
+    problem = unsupported(sys.version_info[:3], sys.platform)
     if problem:
         sys.exit(f"error: {problem}")
 

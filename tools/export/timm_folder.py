@@ -73,7 +73,8 @@ def write_timm_folder(ensemble: Ensemble, folder: Path) -> float:
         InputError: if a timm model cannot express the ensemble, or timm loads another network. There is no folder then.
     """
     # safetensors refuses the channels-last layout.
-    backbone = deepcopy(check_expressible(ensemble)).to(memory_format=torch.contiguous_format)
+    backbone = deepcopy(check_expressible(ensemble))
+    backbone.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     with atomic_write(folder) as temporary:
         save_for_hf(
             backbone,

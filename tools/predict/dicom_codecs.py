@@ -81,7 +81,8 @@ def decode_frame(frame: bytes, runner: DecodeRunner) -> bytes:
         raise ValueError("fewer than 8 bits of a pixel are not supported")
     runner.set_option("bits_allocated", 8 if stored == 8 else 16)
     bits = (runner.bits_allocated, stored, stored - 1, runner.pixel_representation)
-    command = [sys.executable, "-I", _SCRIPT, runner.transfer_syntax, *map(str, (runner.columns, runner.rows, *bits))]
+    arguments = (_SCRIPT, runner.transfer_syntax, runner.columns, runner.rows, *bits)
+    command = [sys.executable, "-I", *map(str, arguments)]
     done = subprocess.run(command, input=frame, capture_output=True, check=False)  # noqa: S603 (our own arguments)
     if done.returncode or len(done.stdout) != runner.rows * runner.columns * runner.bits_allocated // 8:
         raise ValueError("the compressed pixels are damaged or incomplete")

@@ -8,12 +8,12 @@ from cxr.core.labels import CLASSES
 from cxr.core.paths import METRICS
 from cxr.evaluation.schema import Metrics
 from tests.fixtures.project import ROOT
-from tests.fixtures.reported import WITHOUT_POSITIVES, make_run
+from tests.fixtures.reported import WITHOUT_POSITIVES, make_metrics
 
 
 @pytest.fixture(scope="module")
 def metrics() -> Metrics:
-    return make_run().metrics
+    return make_metrics()
 
 
 @pytest.fixture

@@ -181,6 +181,7 @@ def test_a_run_without_boxes_near_duplicates_or_a_second_network() -> None:
 
 
 def test_missing_saliency_maps_are_explained(run: Run) -> None:
+    assert run.examples is not None
     count = len(run.examples.chosen)
     examples = run.examples._replace(maps=[None] * count, problem="maps need <one> grid")
     text = Page(render(replace(run, examples=examples))).text()
@@ -195,12 +196,14 @@ def test_networks_that_were_not_evaluated_are_left_out(run: Run, html: str) -> N
 
 def test_boxes_without_scores_are_explained(run: Run) -> None:
     scores = run.metrics.localisation
+    assert scores is not None
     unscored = scores.model_copy(update={"all": scores.all.model_copy(update={"scores": {}}), "classes": {}})
     text = Page(render(with_metrics(run, localisation=unscored))).text()
     assert "There are 8 bounding boxes on test images, but no saliency maps" in text
 
 
 def test_a_map_of_zeros_is_explained_and_boxes_are_drawn_at_their_positions(run: Run) -> None:
+    assert run.examples is not None
     first = run.examples.chosen[0]
     box = run.boxes.iloc[:1].assign(row=first.row, **{"class": CLASSES[first.column]})
     page = Page(render(replace(run, boxes=box)))
