@@ -139,7 +139,10 @@ RUN_ELSEWHERE = {
     "python -m tools.evaluate --labels data/nih --predictions theirs.csv --output theirs": Elsewhere(
         "tests/tools/test_evaluate.py", "--predictions"
     ),
-    "python -m tools.evaluate --labels data/chexpert-phantom --model data/models/resnet10t-1.safetensors "
+    "python -m tools.phantom data/chexpert-other --layout chexpert --seed 7": Elsewhere(
+        "tests/test_chexpert_stages.py", 'layout="chexpert"'
+    ),
+    "python -m tools.evaluate --labels data/chexpert-other --model data/models/resnet10t-1.safetensors "
     "--patients other --output on-chexpert": Elsewhere("tests/tools/test_evaluate.py", "--patients"),
     "python -m tools.evaluate --labels data/nih-mini --model data/models/resnet10t-1.safetensors "
     "--output on-nih": Elsewhere("tests/tools/test_evaluate.py", "--model"),
