@@ -33,7 +33,7 @@ EPOCHS = 50
 
 
 class Outputs(NamedTuple):
-    """What a run wrote: the hash of the tensors, which leaves out the description in the file, and the curve."""
+    """The outputs of a run: the hash of the tensors, without the description in the file, and the curve."""
 
     tensors: str
     curve: str

@@ -132,7 +132,7 @@ class OperatingPoint(FileModel):
     npv: Interval
 
 
-class OperatingPoints(FileModel):
+class ChosenOperatingPoints(FileModel):
     """`metrics/operating_points.json`: rates at the threshold, by class."""
 
     rule: str
@@ -447,7 +447,7 @@ class PredictionMetrics(FileModel):
     test: Summary
     classes: Classes
     intervals: Intervals
-    operating_points: OperatingPoints
+    operating_points: ChosenOperatingPoints
     calibration: CalibrationErrors
     prevalence: PrevalenceShift
     subgroups: Subgroups

@@ -35,13 +35,13 @@ from cxr.evaluation.ranking import auroc_and_average_precision
 from cxr.evaluation.schema import (
     BeforeAfter,
     CalibrationErrors,
+    ChosenOperatingPoints,
     ClassCalibration,
     Classes,
     ClassMetrics,
     FileT,
     Intervals,
     OperatingPoint,
-    OperatingPoints,
     Optimism,
     PredictionMetrics,
     SplitSummary,
@@ -173,7 +173,7 @@ def intervals(areas: BootstrapDistribution, precisions: BootstrapDistribution, s
 
 def operating_points(
     labels: Labels, predicted_positive: NDArray[np.bool_], thresholds: PerClass, rule: str, samples: BootstrapSamples
-) -> OperatingPoints:
+) -> ChosenOperatingPoints:
     """Return threshold, sensitivity, specificity, PPV and NPV of each class.
 
     Args:
@@ -195,7 +195,7 @@ def operating_points(
         name: OperatingPoint(threshold=nan_to_none(threshold), **{rate: by_rate[rate][name] for rate in rates})
         for name, threshold in zip(CLASSES, thresholds, strict=True)
     }
-    return OperatingPoints(rule=rule, classes=points)
+    return ChosenOperatingPoints(rule=rule, classes=points)
 
 
 def calibration_errors(labels: Labels, probabilities: Scores, calibration: Calibration, bins: int) -> pd.DataFrame:

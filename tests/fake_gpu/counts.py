@@ -1,4 +1,4 @@
-"""What the fake GPU has counted in this process, which has loaded it."""
+"""The counts of the fake GPU that this process has loaded."""
 
 import ctypes
 from typing import NamedTuple

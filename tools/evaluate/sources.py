@@ -1,4 +1,4 @@
-"""What is measured: the predictions in a file, or those of networks on the images of the labels."""
+"""Sources of predictions: a file, or networks that predict the images of the labels."""
 
 import os
 import re
