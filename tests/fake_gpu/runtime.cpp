@@ -156,6 +156,8 @@ EXPORT cudaError_t cudaGetDeviceProperties(cudaDeviceProp* device, int) {
 
 // Memory
 EXPORT cudaError_t cudaMalloc(void** address, size_t bytes) {
+    *address = nullptr;
+    if (!bytes) return cudaSuccess;
     *address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (*address == MAP_FAILED) return cudaErrorMemoryAllocation;
     add_block(*address, bytes, Place::device);
