@@ -157,6 +157,7 @@ RUN_ELSEWHERE = {
 # Commands that no test runs, and what they need.
 NEEDS = {
     "make repro": "network to install packages",
+    "make verify": "network to install packages",
     'git tag -a v1.0.0 -m "Release 1.0.0"': "a release",
     'git tag -a classifier@v1.0.0 -m "Networks of release 1.0.0"': "a release",
     "git push origin v1.0.0 classifier@v1.0.0 && dvc push": "a release",
