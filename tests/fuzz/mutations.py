@@ -139,8 +139,8 @@ def _paths(values: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 def _changed(values: Any, changes: list[tuple[tuple[Any, ...], str, Any]]) -> Any:
     changed = copy.deepcopy(values)
-    for (*outer, last), action, value in changes:
-        entry = changed
+    for (*outer, last), action, hostile in changes:
+        entry, value = changed, copy.deepcopy(hostile)
         try:
             for key in outer:
                 entry = entry[key]
@@ -149,7 +149,7 @@ def _changed(values: Any, changes: list[tuple[tuple[Any, ...], str, Any]]) -> An
             elif action == "remove":
                 del entry[last]
             else:
-                entry[str(value)[:20]] = value
+                entry[str(hostile)[:20]] = value
         except (KeyError, IndexError, TypeError):
             continue  # an earlier change removed the entry, or a list has no names
     return changed
