@@ -22,7 +22,7 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))
 LINKED = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "MODEL_CARD.md", *sorted((ROOT / "benchmarks").glob("*.md"))]
 # Modules and packages with a command.
 TOOLS = sorted(
-    {path.stem for path in (ROOT / "tools").glob("*.py")} - {"__init__", "revisions"}
+    {path.stem for path in (ROOT / "tools").glob("*.py")} - {"__init__", "output_file", "revisions"}
     | {path.parent.name for path in (ROOT / "tools").glob("*/__main__.py")}
 )
 

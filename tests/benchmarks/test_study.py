@@ -1,6 +1,7 @@
 """The study on a few noise images and a tiny network."""
 
 import contextlib
+import io
 import json
 import re
 import signal
@@ -49,7 +50,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def run_here(stage: str, folder: Path) -> None:
         assert stage == "train"
         folders.append(f"{folder.parent.name}/{folder.name}")
-        with contextlib.chdir(folder), contextlib.redirect_stdout(None):
+        with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
             train.main()
 
     monkeypatch.setattr(study, "run_timed_stage", run_here)

@@ -340,7 +340,7 @@ def test_saliency_maps_and_controls_are_scored_on_the_boxes_of_test(folder: Path
     localisation = read_metrics(folder, "localisation")
     mass = localisation["classes"]["Mass"]
     assert (localisation["all"]["boxes"], mass["images"], localisation["mean"]["classes"]) == (5, 5, 1)
-    assert set(mass["scores"]["energy"]) == {"grad_cam", "layer_cam", "random", "centre"}
+    assert set(mass["scores"]["energy"]) == {"grad_cam", "layer_cam", "random", "centre", "prior"}
     # Expected: the mean of both members' maps, and the fraction of it in the box.
     classifiers = [load_model(path)[0] for path in sorted((folder / "data/models").iterdir())]
     images = np.load(folder / "data/images.npy")[split["image"].isin(test[:5])]

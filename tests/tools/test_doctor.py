@@ -259,7 +259,8 @@ def test_make_checks_the_version_before_it_creates_an_environment(tmp_path: Path
         encoding="utf-8",
     )
     python.chmod(0o755)
-    shutil.copyfile(ROOT / "Makefile", tmp_path / "Makefile")
+    for name in ("Makefile", "requirements.txt", "constraints.txt"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         ["make", "repro", f"PYTHON={python}"],

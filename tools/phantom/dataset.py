@@ -53,6 +53,11 @@ Synthetic images: drawn by a program in the layout of CheXpert. No patient exist
 """,
 }
 
+EXAMPLES = """examples:
+  python -m tools.phantom data/phantom --images 200
+  python -m tools.phantom data/chexpert-phantom --layout chexpert
+"""
+
 
 def main() -> None:
     """Generate the data set given by the command line."""
@@ -63,7 +68,12 @@ def main() -> None:
 
 def command_line() -> argparse.ArgumentParser:
     """Return the argument parser; the defaults are those of data/demo."""
-    parser = argparse.ArgumentParser("python -m tools.phantom", description=str(__doc__).partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        "python -m tools.phantom",
+        description=str(__doc__).partition("\n")[0],
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("out", type=Path, help="output folder; must be new or empty")
     parser.add_argument("--seed", type=int, default=362, help="random seed (default: %(default)s)")
     parser.add_argument("--images", type=int, default=1200, help="number of images (default: %(default)s)")

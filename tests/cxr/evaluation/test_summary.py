@@ -24,7 +24,7 @@ def test_a_class_that_a_member_was_not_trained_on_has_unknown_labels() -> None:
 
 
 def test_splits_are_counted_with_and_without_images() -> None:
-    table = table_of(6)
+    table = table_of(6).assign(sex=list("MFMMFF"), age=[10, 30, 50, 70, 90, np.nan], view="PA")
     table.loc[[0, 2, 3], "Mass"] = np.array([1, 1, UNKNOWN], np.uint8)
     splits = split_summaries(table)
     assert {name: (split.images, split.patients) for name, split in splits.items()} == {
@@ -33,3 +33,5 @@ def test_splits_are_counted_with_and_without_images() -> None:
         "test": (0, 0),
     }
     assert [split.positives["Mass"] for split in splits.values()] == [2, 0, 0]
+    assert [splits[name].groups["sex"] for name in ("train", "val")] == [{"F": 1, "M": 2}, {"F": 2, "M": 1}]
+    assert splits["test"].groups == {}
