@@ -45,7 +45,7 @@ lint: .venv/tests ## Fix what the linters can fix, and check types
 fuzz: .venv/tests ## Give random mutated files to all readers for FUZZ_MINUTES, 10 by default
 	FUZZ_MINUTES=$(or $(FUZZ_MINUTES),10) pytest tests/fuzz --timeout 0
 
-accept: .venv/tests ## Train clones of the demo, kill them, shuffle labels, and compare the results (45 minutes)
+accept: .venv/tests ## Train clones of the demo, kill them, shuffle labels, emulate processors (more than an hour)
 	pytest -m accept --timeout 7200 --capture no
 
 bench: .venv/bench ## Run the CPU benchmarks, with other libraries for comparison (40 minutes)
