@@ -139,7 +139,7 @@ RUN_ELSEWHERE = {
     "python -m tools.evaluate --labels data/nih --predictions theirs.csv --output theirs": Elsewhere(
         "tests/tools/test_evaluate.py", "--predictions"
     ),
-    "python -m tools.phantom data/chexpert-other --layout chexpert --seed 7": Elsewhere(
+    "python -m tools.phantom data/chexpert-other --layout chexpert --seed 7 --images 400": Elsewhere(
         "tests/test_chexpert_stages.py", 'layout="chexpert"'
     ),
     "python -m tools.evaluate --labels data/chexpert-other --model data/models/resnet10t-1.safetensors "
